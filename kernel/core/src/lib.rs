@@ -1,0 +1,2 @@
+//! The kernel object model.
+#![no_std]

@@ -1,0 +1,3 @@
+#![cfg_attr(target_arch = "powerpc64", no_std, no_main)]
+#[cfg(not(target_arch = "powerpc64"))]
+fn main() {}
