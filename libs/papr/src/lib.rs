@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! PAPR: hypercalls, HPTE formats, per-vCPU areas.
+#![no_std]

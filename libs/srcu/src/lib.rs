@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Sleepable RCU over shared memory.
+#![no_std]

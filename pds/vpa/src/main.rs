@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Protection domain vpa.
+#![cfg_attr(target_arch = "powerpc64", no_std, no_main)]
+#[cfg(not(target_arch = "powerpc64"))]
+fn main() {}
