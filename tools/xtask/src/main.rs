@@ -1,3 +1,185 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! Developer commands.
-fn main() {}
+//! `cargo xtask`: everything that a developer or CI does with this repository.
+//!
+//! | verb | what it does |
+//! |---|---|
+//! | `run` | builds a system and boots it on QEMU |
+//! | `build` | builds images without running them |
+//! | `test` | format, lints, host tests, suites and systems on QEMU |
+//! | `bench` | instruction counts against their bounds; `bench explain ROW` shows where they go |
+//! | `sizes` | sizes of kernel and PDs against their bounds |
+//! | `doc` | rustdoc, and the generated tables of docs/KERNEL.md |
+//! | `clean` | removes build products |
+
+mod build;
+mod deps;
+mod error;
+mod process;
+mod qemu;
+mod system;
+mod toolchain;
+mod ui;
+mod workspace;
+
+use clap::{Args, Parser, Subcommand};
+use deps::Need;
+use error::{Error, Result};
+use std::process::ExitCode;
+use std::time::Duration;
+use toolchain::Variant;
+use workspace::Workspace;
+
+/// Builds, runs, tests and measures Partita.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Only say which packages are missing on this machine; install nothing.
+    #[arg(long, global = true)]
+    no_install: bool,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build a system and boot it on QEMU (Ctrl-A X ends it).
+    Run(RunArgs),
+    /// Build bootable images.
+    Build(BuildArgs),
+}
+
+/// What to build for.
+#[derive(Args, Clone)]
+struct VariantArgs {
+    /// Board: a file of kernel-config/boards.
+    #[arg(long, default_value = "qemu_powernv9")]
+    board: String,
+    /// Configuration: a file of kernel-config/configs.
+    #[arg(long, default_value = "debug")]
+    config: String,
+}
+
+impl VariantArgs {
+    fn variant(&self) -> Variant {
+        Variant {
+            board: self.board.clone(),
+            config: self.config.clone(),
+        }
+    }
+}
+
+#[derive(Args)]
+struct RunArgs {
+    #[command(flatten)]
+    variant: VariantArgs,
+    /// System: a folder of systems/, or the path of a .system file.
+    #[arg(long, default_value = system::DEFAULT)]
+    system: String,
+    /// Cores.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    smp: u32,
+    /// Memory, as QEMU takes it.
+    #[arg(long, default_value = qemu::MEMORY)]
+    memory: String,
+    /// End QEMU, and fail, after this many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Let virtual time count instructions (needs --smp 1).
+    #[arg(long)]
+    icount: bool,
+    /// Wait for a debugger on TCP port 1234 before the first instruction.
+    #[arg(long)]
+    gdb: bool,
+    /// One more argument for QEMU; may be repeated.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    qemu_arg: Vec<String>,
+    /// Build, print the QEMU command and stop.
+    #[arg(long)]
+    print_command: bool,
+}
+
+#[derive(Args)]
+struct BuildArgs {
+    #[command(flatten)]
+    variant: VariantArgs,
+    /// Systems to build; all of systems/ if none is named.
+    #[arg(long)]
+    system: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match go(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn go(cli: &Cli) -> Result<()> {
+    process::end_children_on_signals()?;
+    let workspace = Workspace::find()?;
+    let need = |needs: &[Need]| deps::ensure(needs, !cli.no_install, &workspace.target);
+    match &cli.verb {
+        Verb::Run(args) => {
+            need(&[Need::Build, Need::Run])?;
+            run(&workspace, args)
+        }
+        Verb::Build(args) => {
+            need(&[Need::Build])?;
+            build_systems(&workspace, args)
+        }
+    }
+}
+
+fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
+    let board = workspace.board(&args.variant.board)?;
+    workspace.config(&args.variant.config)?;
+    if args.smp > board.max_cores {
+        let why = format!(
+            "--smp {}: {} has at most {}",
+            args.smp, board.name, board.max_cores
+        );
+        return Err(Error::Usage(why));
+    }
+    if args.icount && args.smp != 1 {
+        return Err(Error::Usage("--icount needs --smp 1".into()));
+    }
+    let system = system::System::find(workspace, &args.system)?;
+    let image = build::Builder::new(workspace).system(&system, &args.variant.variant())?;
+    let mut machine = qemu::Machine::new(&board, &image.file);
+    machine.smp = args.smp;
+    machine.memory.clone_from(&args.memory);
+    machine.icount = args.icount;
+    machine.extra.clone_from(&args.qemu_arg);
+    if args.gdb {
+        machine
+            .extra
+            .extend(["-S".into(), "-gdb".into(), "tcp:127.0.0.1:1234".into()]);
+        eprintln!("waiting for gdb: target remote :1234");
+    }
+    if args.print_command {
+        println!("{}", process::shell_line(&machine.command()));
+        return Ok(());
+    }
+    machine.interactive(args.timeout.map(Duration::from_secs))
+}
+
+fn build_systems(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
+    let variant = args.variant.variant();
+    workspace.board(&variant.board)?;
+    workspace.config(&variant.config)?;
+    let names = if args.system.is_empty() {
+        system::System::names(workspace)
+    } else {
+        args.system.clone()
+    };
+    let mut builder = build::Builder::new(workspace);
+    builder.sdk(&variant)?;
+    for name in &names {
+        builder.system(&system::System::find(workspace, name)?, &variant)?;
+    }
+    Ok(())
+}

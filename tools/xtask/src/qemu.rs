@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Running an image on QEMU: at the terminal, or watched.
+//!
+//! QEMU's default BMC stays (power-off needs it), so there is no `-nodefaults`. Every QEMU is
+//! started through `setpriv --pdeathsig`, so that it ends even if this program is killed.
+
+use crate::error::{At, Error, Result, make_folder};
+use crate::process::Running;
+use crate::workspace::Board;
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// A machine to start.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// QEMU's `-M`.
+    pub machine: String,
+    /// The image.
+    pub image: PathBuf,
+    /// Cores.
+    pub smp: u32,
+    /// Memory, as QEMU takes it ("2G").
+    pub memory: String,
+    /// Whether virtual time counts instructions (one is one nanosecond).
+    pub icount: bool,
+    /// More arguments.
+    pub extra: Vec<String>,
+}
+
+/// Default memory, as QEMU takes it.
+pub const MEMORY: &str = "2G";
+
+impl Machine {
+    /// A machine of a board with one core and the default memory.
+    pub fn new(board: &Board, image: &Path) -> Self {
+        Self {
+            machine: board.qemu_machine.clone(),
+            image: image.to_path_buf(),
+            smp: 1,
+            memory: MEMORY.into(),
+            icount: false,
+            extra: Vec::new(),
+        }
+    }
+
+    /// The arguments.
+    fn arguments(&self) -> Vec<String> {
+        let mut words: Vec<String> = ["-M", &self.machine, "-m", &self.memory, "-smp"]
+            .map(String::from)
+            .into();
+        words.extend([self.smp.to_string(), "-nographic".into()]);
+        if self.icount {
+            words.extend(["-icount".into(), "shift=0,sleep=off".into()]);
+        }
+        words.extend(["-kernel".into(), self.image.display().to_string()]);
+        words.extend(self.extra.iter().cloned());
+        words
+    }
+
+    /// The command as a user would type it.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("qemu-system-ppc64");
+        command.args(self.arguments());
+        command
+    }
+
+    /// The same, bound to the life of this program.
+    fn bound_command(&self) -> Command {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "qemu-system-ppc64"])
+            .args(self.arguments());
+        command
+    }
+
+    /// Runs it at this terminal (Ctrl-A X ends QEMU). `bound` None: as long as the user likes.
+    pub fn interactive(&self, bound: Option<Duration>) -> Result<()> {
+        let saved = Terminal::save();
+        let mut running = Running::start(&mut self.bound_command())?;
+        let status = running.wait(bound);
+        drop(running);
+        drop(saved);
+        match (status?, bound) {
+            (Some(status), _) => check(status),
+            (None, bound) => Err(Error::Timeout {
+                seconds: bound.unwrap_or_default().as_secs(),
+            }),
+        }
+    }
+
+    /// Starts it with its console in our hands and a copy of all output in `log`.
+    pub fn watched(&self, log: &Path) -> Result<Session> {
+        if let Some(folder) = log.parent() {
+            make_folder(folder)?;
+        }
+        let mut command = self.bound_command();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let errors = File::create(log.with_extension("err")).at(log)?;
+        command.stderr(errors);
+        Session::start(command, log)
+    }
+}
+
+/// Fails unless QEMU ended well.
+pub fn check(status: ExitStatus) -> Result<()> {
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::Qemu(status.to_string()))
+    }
+}
+
+/// The terminal's settings, put back when dropped: QEMU does so itself unless it is killed.
+struct Terminal(Option<rustix::termios::Termios>);
+
+impl Terminal {
+    fn save() -> Self {
+        let stdin = std::io::stdin();
+        Self(
+            stdin
+                .is_terminal()
+                .then(|| rustix::termios::tcgetattr(&stdin).ok())
+                .flatten(),
+        )
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(settings) = &self.0 {
+            let stdin = std::io::stdin();
+            // Nothing more can be done if the terminal is gone.
+            let _ =
+                rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, settings);
+        }
+    }
+}
+
+/// What a wait for output brought.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// New text has come.
+    Output,
+    /// None within the time given.
+    Quiet,
+    /// QEMU has closed its console: it ends.
+    End,
+}
+
+/// A watched QEMU.
+pub struct Session {
+    running: Running,
+    output: Receiver<Vec<u8>>,
+    log: File,
+    text: String,
+    started: Instant,
+    last_output: Instant,
+}
+
+impl Session {
+    /// Starts a command whose standard input and output are pipes.
+    fn start(mut command: Command, log: &Path) -> Result<Self> {
+        let log = File::create(log).at(log)?;
+        let mut running = Running::start(&mut command)?;
+        let (sender, output) = channel();
+        if let Some(mut pipe) = running.child().stdout.take() {
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                    if sender.send(buffer[..count].to_vec()).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        let now = Instant::now();
+        Ok(Self {
+            running,
+            output,
+            log,
+            text: String::new(),
+            started: now,
+            last_output: now,
+        })
+    }
+
+    /// Waits for output, at most for `patience`.
+    pub fn wait(&mut self, patience: Duration) -> Event {
+        match self.output.recv_timeout(patience) {
+            Ok(bytes) => {
+                // The log is a copy: the test goes on without it.
+                let _ = self.log.write_all(&bytes);
+                self.text
+                    .extend(bytes.iter().map(|&b| char::from(b)).filter(|&c| c != '\r'));
+                self.last_output = Instant::now();
+                Event::Output
+            }
+            Err(RecvTimeoutError::Timeout) => Event::Quiet,
+            Err(RecvTimeoutError::Disconnected) => Event::End,
+        }
+    }
+
+    /// Types into the console.
+    pub fn send(&mut self, text: &str) -> Result<()> {
+        let typed = |pipe: &mut std::process::ChildStdin| {
+            pipe.write_all(text.as_bytes()).and_then(|()| pipe.flush())
+        };
+        match self.running.child().stdin.as_mut().map(typed) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(e)) => Err(Error::Qemu(format!("its console takes no input: {e}"))),
+            None => Err(Error::Qemu("it has no console input".into())),
+        }
+    }
+
+    /// All console output so far, without carriage returns; a byte is a character.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Time since the start.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Time since the last output.
+    pub fn silence(&self) -> Duration {
+        self.last_output.elapsed()
+    }
+
+    /// Waits for QEMU's end.
+    pub fn end(mut self, patience: Duration) -> Result<ExitStatus> {
+        self.running.wait(Some(patience))?.ok_or(Error::Timeout {
+            seconds: patience.as_secs(),
+        })
+    }
+
+    /// The last lines, for a failure's report.
+    pub fn tail(&self, lines: usize) -> String {
+        let all: Vec<&str> = self.text.lines().collect();
+        let from = all.len().saturating_sub(lines);
+        all[from..].iter().map(|l| format!("    | {l}\n")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine {
+            machine: "powernv9".into(),
+            image: "/i/loader.img".into(),
+            smp: 2,
+            memory: "4G".into(),
+            icount: false,
+            extra: vec!["-s".into()],
+        }
+    }
+
+    #[test]
+    fn command_line() {
+        let mut m = machine();
+        let line = crate::process::shell_line(&m.command());
+        assert_eq!(
+            line,
+            "qemu-system-ppc64 -M powernv9 -m 4G -smp 2 -nographic -kernel /i/loader.img -s"
+        );
+        m.icount = true;
+        assert!(crate::process::shell_line(&m.command()).contains("-icount shift=0,sleep=off"));
+    }
+
+    #[test]
+    fn session_reads_writes_and_ends() {
+        let folder = std::env::temp_dir().join(format!("xtask-session-{}", std::process::id()));
+        make_folder(&folder).unwrap();
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "printf 'a\\r\\nb\\r\\n'; read x; echo got $x; sleep 0.1; exit 3",
+        ]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut session = Session::start(command, &folder.join("log")).unwrap();
+        while !session.text().contains("b\n") {
+            assert_ne!(session.wait(Duration::from_secs(5)), Event::End);
+        }
+        assert_eq!(session.wait(Duration::from_millis(20)), Event::Quiet);
+        session.send("it\n").unwrap();
+        while session.wait(Duration::from_secs(5)) != Event::End {}
+        assert_eq!(session.text(), "a\nb\ngot it\n");
+        assert_eq!(session.tail(1), "    | got it\n");
+        assert_eq!(session.end(Duration::from_secs(5)).unwrap().code(), Some(3));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

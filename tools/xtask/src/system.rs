@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Finding a system description and the program images that it names.
+
+use crate::error::{Error, Result, read};
+use crate::workspace::Workspace;
+use std::path::{Path, PathBuf};
+
+/// What `run` starts when no system is named.
+pub const DEFAULT: &str = "shell";
+
+/// A system description.
+#[derive(Debug)]
+pub struct System {
+    /// Its name: the file's stem.
+    pub name: String,
+    /// The file.
+    pub file: PathBuf,
+    /// Paths of the program images, each once, in the order of the file.
+    pub images: Vec<String>,
+}
+
+impl System {
+    /// Finds a system by name (`systems/NAME/NAME.system`) or path, and reads it.
+    pub fn find(workspace: &Workspace, name: &str) -> Result<Self> {
+        let named = workspace
+            .root
+            .join("systems")
+            .join(name)
+            .join(format!("{name}.system"));
+        let path = Path::new(name);
+        let file = if named.is_file() {
+            named
+        } else if path.is_file() {
+            path.to_path_buf()
+        } else {
+            return Err(Error::Unknown {
+                kind: "system",
+                name: name.into(),
+                known: Self::names(workspace),
+            });
+        };
+        let images = images(&read(&file)?).map_err(|why| Error::Content {
+            path: file.clone(),
+            why,
+        })?;
+        let name = file
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        Ok(Self { name, file, images })
+    }
+
+    /// Names of the systems in the checkout.
+    pub fn names(workspace: &Workspace) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(workspace.root.join("systems"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                entry
+                    .path()
+                    .join(format!("{name}.system"))
+                    .is_file()
+                    .then_some(name)
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// The folder of the description: its other files are looked for there.
+    pub fn folder(&self) -> &Path {
+        self.file
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
+    }
+}
+
+/// The `path` of every `program_image`.
+fn images(text: &str) -> std::result::Result<Vec<String>, String> {
+    let document = roxmltree::Document::parse(text).map_err(|e| e.to_string())?;
+    let mut images = Vec::new();
+    for node in document
+        .descendants()
+        .filter(|n| n.has_tag_name("program_image"))
+    {
+        let at = document.text_pos_at(node.range().start);
+        let path = node
+            .attribute("path")
+            .ok_or_else(|| format!("{}:{}: program_image without path", at.row, at.col))?;
+        if !images.iter().any(|i| i == path) {
+            images.push(path.to_string());
+        }
+    }
+    Ok(images)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_listed_once_and_nested_ones_too() {
+        let text = r#"<system>
+            <protection_domain name="a"><program_image path="x.elf"/>
+              <protection_domain name="b" id="0"><program_image path="y.elf"/></protection_domain>
+            </protection_domain>
+            <protection_domain name="c"><program_image path="x.elf"/></protection_domain></system>"#;
+        assert_eq!(images(text).unwrap(), ["x.elf", "y.elf"]);
+    }
+
+    #[test]
+    fn errors_have_a_place() {
+        let error = images("<system>\n  <program_image/>\n</system>").unwrap_err();
+        assert_eq!(error, "2:3: program_image without path");
+        assert!(images("<system>").is_err());
+    }
+}
