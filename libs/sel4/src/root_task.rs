@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Entry of a root task.
+
+use crate::{BootInfo, IpcBuffer};
+use core::cell::UnsafeCell;
+use core::panic::PanicInfo;
+
+/// Bytes of the stack that [`root_task!`](crate::root_task!) makes.
+pub const STACK_SIZE: usize = 0x10000;
+
+/// Memory of a stack.
+#[doc(hidden)]
+#[repr(C, align(16))]
+pub struct Stack<const N: usize>(UnsafeCell<[u8; N]>);
+
+// SAFETY: only the thread whose stack it is uses it, through its stack pointer.
+unsafe impl<const N: usize> Sync for Stack<N> {}
+
+impl<const N: usize> Default for Stack<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> Stack<N> {
+    /// A stack of zeros.
+    pub const fn new() -> Self {
+        Stack(UnsafeCell::new([0; N]))
+    }
+}
+
+#[doc(hidden)]
+pub fn enter(boot_info: *const BootInfo, main: fn(&'static BootInfo) -> !) -> ! {
+    // SAFETY: the kernel maps one page of boot information for the root task and passes its address;
+    // the page stays and nobody writes to it.
+    let boot_info = unsafe { &*boot_info };
+    assert_eq!(
+        boot_info.magic,
+        partita_abi::bootinfo::BOOTINFO_MAGIC,
+        "no boot information"
+    );
+    // SAFETY: the kernel maps the buffer there before it starts this thread, the program's only one.
+    unsafe {
+        crate::set_ipc_buffer(core::ptr::with_exposed_provenance_mut::<IpcBuffer>(
+            boot_info.ipc_buffer as usize,
+        ));
+    }
+    main(boot_info)
+}
+
+/// Reports a panic where the kernel prints, then traps.
+pub fn panic(info: &PanicInfo) -> ! {
+    crate::debug_println!("root task: {info}");
+    crate::arch::trap()
+}
+
+/// Makes `fn main(&'static BootInfo) -> !` the entry point of a root task and installs a panic
+/// handler: `panic = fn(&PanicInfo) -> !`, or [`panic()`] if there is none.
+///
+/// The kernel starts a root task with r3 = boot information and no stack.
+#[macro_export]
+macro_rules! root_task {
+    (main = $main:path $(,)?) => {
+        $crate::root_task!(main = $main, panic = $crate::root_task::panic);
+    };
+    (main = $main:path, panic = $panic:path $(,)?) => {
+        const _: () = {
+            static STACK: $crate::root_task::Stack<{ $crate::root_task::STACK_SIZE }> =
+                $crate::root_task::Stack::new();
+
+            #[allow(unused_unsafe)]
+            extern "C" fn entry(boot_info: *const $crate::BootInfo) -> ! {
+                $crate::root_task::enter(boot_info, $main)
+            }
+
+            ::core::arch::global_asm!(
+                ".section .text._start, \"ax\", @progbits",
+                ".globl _start",
+                ".type _start, @function",
+                "_start:",
+                "bcl 20, 31, 1f",
+                "1: mflr 2",
+                "addis 2, 2, (.TOC. - 1b)@ha",
+                "addi 2, 2, (.TOC. - 1b)@l",
+                "addis 1, 2, {stack}@toc@ha",
+                "addi 1, 1, {stack}@toc@l",
+                // The stack's size does not fit a 16-bit immediate.
+                "addis 1, 1, {size}@ha",
+                "addi 1, 1, {size}@l",
+                "li 0, 0",
+                "stdu 0, -32(1)",
+                "bl {entry}",
+                "nop",
+                "trap",
+                ".size _start, . - _start",
+                ".text",
+                stack = sym STACK,
+                size = const $crate::root_task::STACK_SIZE,
+                entry = sym entry,
+            );
+
+            #[panic_handler]
+            fn panic_handler(info: &::core::panic::PanicInfo) -> ! {
+                $panic(info)
+            }
+        };
+    };
+}
