@@ -107,8 +107,7 @@ pub(crate) fn bytes_of(words: &[Word]) -> &[u8] {
 }
 
 #[cfg(target_os = "none")]
-static IPC_BUFFER: AtomicPtr<IpcBuffer> =
-    AtomicPtr::new(core::ptr::without_provenance_mut(PD_IPC_BUFFER));
+static IPC_BUFFER: AtomicPtr<IpcBuffer> = AtomicPtr::new(PD_IPC_BUFFER as *mut IpcBuffer);
 
 #[cfg(not(target_os = "none"))]
 std::thread_local! {

@@ -64,45 +64,42 @@ macro_rules! root_task {
         $crate::root_task!(main = $main, panic = $crate::root_task::panic);
     };
     (main = $main:path, panic = $panic:path $(,)?) => {
-        const _: () = {
-            static STACK: $crate::root_task::Stack<{ $crate::root_task::STACK_SIZE }> =
-                $crate::root_task::Stack::new();
+        static __SEL4_ROOT_TASK_STACK: $crate::root_task::Stack<{ $crate::root_task::STACK_SIZE }> =
+            $crate::root_task::Stack::new();
 
-            #[allow(unused_unsafe)]
-            extern "C" fn entry(boot_info: *const $crate::BootInfo) -> ! {
-                $crate::root_task::enter(boot_info, $main)
-            }
+        extern "C" fn __sel4_root_task_entry(boot_info: *const $crate::BootInfo) -> ! {
+            $crate::root_task::enter(boot_info, $main)
+        }
 
-            ::core::arch::global_asm!(
-                ".section .text._start, \"ax\", @progbits",
-                ".globl _start",
-                ".type _start, @function",
-                "_start:",
-                "bcl 20, 31, 1f",
-                "1: mflr 2",
-                "addis 2, 2, (.TOC. - 1b)@ha",
-                "addi 2, 2, (.TOC. - 1b)@l",
-                "addis 1, 2, {stack}@toc@ha",
-                "addi 1, 1, {stack}@toc@l",
-                // The stack's size does not fit a 16-bit immediate.
-                "addis 1, 1, {size}@ha",
-                "addi 1, 1, {size}@l",
-                "li 0, 0",
-                "stdu 0, -32(1)",
-                "bl {entry}",
-                "nop",
-                "trap",
-                ".size _start, . - _start",
-                ".text",
-                stack = sym STACK,
-                size = const $crate::root_task::STACK_SIZE,
-                entry = sym entry,
-            );
+        ::core::arch::global_asm!(
+            ".section .text._start, \"ax\", @progbits",
+            ".globl _start",
+            ".type _start, @function",
+            "_start:",
+            "bcl 20, 31, 1f",
+            "1: mflr 2",
+            "addis 2, 2, (.TOC. - 1b)@ha",
+            "addi 2, 2, (.TOC. - 1b)@l",
+            "addis 1, 2, {stack}@toc@ha",
+            "addi 1, 1, {stack}@toc@l",
+            // The stack's size does not fit a 16-bit immediate.
+            "addis 1, 1, {size}@ha",
+            "addi 1, 1, {size}@l",
+            "li 0, 0",
+            "stdu 0, -32(1)",
+            "bl {entry}",
+            "nop",
+            "trap",
+            ".size _start, . - _start",
+            ".text",
+            stack = sym __SEL4_ROOT_TASK_STACK,
+            size = const $crate::root_task::STACK_SIZE,
+            entry = sym __sel4_root_task_entry,
+        );
 
-            #[panic_handler]
-            fn panic_handler(info: &::core::panic::PanicInfo) -> ! {
-                $panic(info)
-            }
-        };
+        #[panic_handler]
+        fn __sel4_root_task_panic(info: &::core::panic::PanicInfo) -> ! {
+            $panic(info)
+        }
     };
 }
