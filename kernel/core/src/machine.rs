@@ -2,7 +2,7 @@
 //! What the object model needs of the machine. The arch shell implements it for POWER; the tests
 //! implement it over a buffer.
 
-use crate::object::Object;
+use crate::object::{Object, Ref};
 
 /// The machine under the object model. All addresses are real addresses of normal memory that the
 /// kernel owns, unless it says otherwise. Methods take `&self`: one core runs the object model at a
@@ -12,6 +12,11 @@ pub trait Machine {
     /// bytes are a valid `T`; the object model only asks for addresses that a capability or another
     /// object names.
     fn object<T: Object>(&self, addr: u64) -> &T;
+
+    /// The real address of an object of the kernel's own (global state).
+    fn address_of<T: Object>(&self, object: &T) -> Option<Ref<T>> {
+        Ref::new(core::ptr::from_ref(object).addr() as u64)
+    }
 
     /// Fills `[addr, addr + size)` with zeros; both are multiples of 64.
     fn clear(&self, addr: u64, size: u64);

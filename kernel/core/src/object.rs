@@ -395,6 +395,14 @@ pub struct VSpace {
 }
 impl Object for VSpace {}
 
+/// Values of [`Core::reschedule`].
+pub mod reschedule {
+    /// The running thread may go on if it is still the best.
+    pub const CHOOSE: u64 = 1;
+    /// The running thread goes to the tail of its priority.
+    pub const ROTATE: u64 = 2;
+}
+
 /// Priorities of a core.
 pub const PRIORITIES: usize = 256;
 
@@ -423,7 +431,8 @@ pub struct Core {
     pub charged_from: Cell<u64>,
     /// Timebase of the next timer interrupt asked for.
     pub deadline: Cell<u64>,
-    /// 1 if the scheduler must choose anew at the end of this kernel entry.
+    /// Not 0 if the scheduler must choose anew at the end of this kernel entry
+    /// ([`reschedule`]).
     pub reschedule: Cell<u64>,
     /// Bit p of word p/64: the queue of priority p is not empty.
     pub ready_bits: [Cell<u64>; PRIORITIES / 64],
@@ -441,5 +450,7 @@ pub struct Core {
     pub pir: Cell<u64>,
     /// Machine-dependent words of the arch shell.
     pub arch: [Cell<u64>; 16],
+    /// Thread that became ready in this kernel entry and may be switched to directly.
+    pub candidate: Link<Tcb>,
 }
 impl Object for Core {}

@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Capabilities: the two words of a slot and their meaning.
+//!
+//! First word: type 63:56, type-specific 55:48, object address 47:0. The fast path of the arch shell
+//! tests endpoint, reply and CNode words directly, hence the public layout constants.
+
+use crate::object::{Endpoint, Notification, Ref, Reply, SchedContext, Slot, Tcb, Timer};
+use partita_abi::CapRights;
+
+/// Capability types: seL4's numbers where seL4 has the type (even: generic, odd: arch).
+pub mod tag {
+    #![allow(missing_docs)]
+    pub const NULL: u64 = 0;
+    pub const FRAME: u64 = 1;
+    pub const UNTYPED: u64 = 2;
+    pub const PAGE_TABLE: u64 = 3;
+    pub const ENDPOINT: u64 = 4;
+    pub const NOTIFICATION: u64 = 6;
+    pub const REPLY: u64 = 8;
+    pub const VSPACE: u64 = 9;
+    pub const CNODE: u64 = 10;
+    pub const ASID_CONTROL: u64 = 11;
+    pub const THREAD: u64 = 12;
+    pub const ASID_POOL: u64 = 13;
+    pub const IRQ_CONTROL: u64 = 14;
+    pub const IRQ_HANDLER: u64 = 16;
+    pub const ZOMBIE: u64 = 18;
+    pub const SCHED_CONTEXT: u64 = 22;
+    pub const SCHED_CONTROL: u64 = 24;
+    pub const TIMER: u64 = 26;
+    pub const PLATFORM_CONTROL: u64 = 28;
+}
+
+/// Bits 55:48 of an endpoint's or notification's first word: the rights of
+/// [`CapRights`], and for an endpoint [`rights_bit::CAN_REPLY`].
+pub mod rights_bit {
+    #![allow(missing_docs)]
+    pub const SEND: u64 = 1;
+    pub const RECEIVE: u64 = 2;
+    pub const GRANT: u64 = 4;
+    pub const GRANT_REPLY: u64 = 8;
+    /// Grant or GrantReply, so that the fast path tests one bit.
+    pub const CAN_REPLY: u64 = 16;
+}
+
+/// Shift of the type in the first word.
+pub const TYPE_SHIFT: u32 = 56;
+/// Shift of the type-specific byte in the first word.
+pub const EXTRA_SHIFT: u32 = 48;
+const ADDR_MASK: u64 = (1 << 48) - 1;
+/// Bytes that one step of clearing handles; also the grain of `zeroed`.
+pub const CLEAR_CHUNK: u64 = 1 << 16;
+
+/// Where a frame or page table is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// PID of the address space.
+    pub pid: u64,
+    /// Virtual address.
+    pub vaddr: u64,
+}
+
+impl Mapping {
+    fn pack(m: Option<Mapping>) -> u64 {
+        match m {
+            None => 0,
+            Some(m) => (m.pid << 48) | m.vaddr,
+        }
+    }
+
+    fn unpack(w: u64) -> Option<Mapping> {
+        if w >> 48 == 0 {
+            None
+        } else {
+            Some(Mapping {
+                pid: w >> 48,
+                vaddr: w & ADDR_MASK,
+            })
+        }
+    }
+}
+
+/// Untyped memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Untyped {
+    /// Real address.
+    pub addr: u64,
+    /// log2 of the size in bytes.
+    pub bits: u32,
+    /// Bytes handed out, a multiple of 64.
+    pub free: u64,
+    /// Chunks of [`CLEAR_CHUNK`] bytes from `free` on that are known to be zero (an interrupted
+    /// Retype goes on there).
+    pub zeroed: u64,
+    /// Device memory: only frames can be made of it, and it is never cleared.
+    pub device: bool,
+}
+
+/// A page of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Real address.
+    pub addr: u64,
+    /// log2 of the size: 12, 16 or 21.
+    pub bits: u32,
+    /// READ and WRITE.
+    pub rights: CapRights,
+    /// Device memory: mapped cache-inhibited and guarded.
+    pub device: bool,
+    /// Where it is mapped.
+    pub mapping: Option<Mapping>,
+}
+
+/// What a dying CNode or TCB leaves in its slot until its own slots are empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Zombie {
+    /// First slot.
+    pub slots: u64,
+    /// Object address.
+    pub addr: u64,
+    /// log2 of the slots of a CNode; [`Zombie::TCB`] for a TCB.
+    pub kind: u32,
+    /// Slots that may still hold something.
+    pub remaining: u64,
+}
+
+impl Zombie {
+    /// `kind` of a dead TCB.
+    pub const TCB: u32 = 0xff;
+}
+
+/// A decoded capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Cap {
+    Null,
+    Untyped(Untyped),
+    Endpoint {
+        ep: Ref<Endpoint>,
+        badge: u64,
+        rights: CapRights,
+    },
+    Notification {
+        ntfn: Ref<Notification>,
+        badge: u64,
+        rights: CapRights,
+    },
+    Reply {
+        reply: Ref<Reply>,
+        can_grant: bool,
+    },
+    CNode {
+        addr: u64,
+        radix: u32,
+        guard: u64,
+        guard_bits: u32,
+    },
+    Thread(Ref<Tcb>),
+    IrqControl,
+    IrqHandler {
+        index: usize,
+    },
+    Zombie(Zombie),
+    SchedContext(Ref<SchedContext>),
+    SchedControl {
+        core: usize,
+    },
+    Timer(Ref<Timer>),
+    PlatformControl,
+    Frame(Frame),
+    PageTable {
+        addr: u64,
+        mapping: Option<Mapping>,
+    },
+    VSpace {
+        addr: u64,
+    },
+    AsidControl,
+    AsidPool {
+        addr: u64,
+        index: usize,
+    },
+}
+
+const fn word(tag: u64, extra: u64, addr: u64) -> u64 {
+    (tag << TYPE_SHIFT) | (extra << EXTRA_SHIFT) | addr
+}
+
+fn rights_extra(rights: CapRights) -> u64 {
+    let can_reply = rights.0 & (rights_bit::GRANT | rights_bit::GRANT_REPLY) != 0;
+    rights.0 | if can_reply { rights_bit::CAN_REPLY } else { 0 }
+}
+
+impl Cap {
+    /// The words of this capability.
+    pub fn pack(&self) -> (u64, u64) {
+        match *self {
+            Cap::Null => (0, 0),
+            Cap::Untyped(u) => (
+                word(
+                    tag::UNTYPED,
+                    u64::from(u.bits) | (u64::from(u.device) << 7),
+                    u.addr,
+                ),
+                (u.free >> 6 << 22) | u.zeroed,
+            ),
+            Cap::Endpoint { ep, badge, rights } => {
+                (word(tag::ENDPOINT, rights_extra(rights), ep.addr()), badge)
+            }
+            Cap::Notification {
+                ntfn,
+                badge,
+                rights,
+            } => (word(tag::NOTIFICATION, rights.0, ntfn.addr()), badge),
+            Cap::Reply { reply, can_grant } => {
+                (word(tag::REPLY, u64::from(can_grant), reply.addr()), 0)
+            }
+            Cap::CNode {
+                addr,
+                radix,
+                guard,
+                guard_bits,
+            } => (
+                word(tag::CNODE, u64::from(radix), addr),
+                (guard << 6) | u64::from(guard_bits),
+            ),
+            Cap::Thread(t) => (word(tag::THREAD, 0, t.addr()), 0),
+            Cap::IrqControl => (word(tag::IRQ_CONTROL, 0, 0), 0),
+            Cap::IrqHandler { index } => (word(tag::IRQ_HANDLER, 0, index as u64), 0),
+            Cap::Zombie(z) => (word(tag::ZOMBIE, u64::from(z.kind), z.addr), z.remaining),
+            Cap::SchedContext(sc) => (word(tag::SCHED_CONTEXT, 0, sc.addr()), 0),
+            Cap::SchedControl { core } => (word(tag::SCHED_CONTROL, 0, core as u64), 0),
+            Cap::Timer(t) => (word(tag::TIMER, 0, t.addr()), 0),
+            Cap::PlatformControl => (word(tag::PLATFORM_CONTROL, 0, 0), 0),
+            Cap::Frame(f) => {
+                let size = match f.bits {
+                    12 => 0,
+                    16 => 1,
+                    _ => 2,
+                };
+                let extra = size | ((f.rights.0 & 3) << 2) | (u64::from(f.device) << 4);
+                (word(tag::FRAME, extra, f.addr), Mapping::pack(f.mapping))
+            }
+            Cap::PageTable { addr, mapping } => {
+                (word(tag::PAGE_TABLE, 0, addr), Mapping::pack(mapping))
+            }
+            Cap::VSpace { addr } => (word(tag::VSPACE, 0, addr), 0),
+            Cap::AsidControl => (word(tag::ASID_CONTROL, 0, 0), 0),
+            Cap::AsidPool { addr, index } => (word(tag::ASID_POOL, index as u64, addr), 0),
+        }
+    }
+
+    /// The capability in two words; words that no capability packs to give `Null`.
+    pub fn unpack(w0: u64, w1: u64) -> Cap {
+        let extra = (w0 >> EXTRA_SHIFT) & 0xff;
+        let addr = w0 & ADDR_MASK;
+        let decoded = match w0 >> TYPE_SHIFT {
+            tag::UNTYPED => Some(Cap::Untyped(Untyped {
+                addr,
+                bits: (extra & 0x3f) as u32,
+                free: w1 >> 22 << 6,
+                zeroed: w1 & 0x3f_ffff,
+                device: extra & 0x80 != 0,
+            })),
+            tag::ENDPOINT => Ref::new(addr).map(|ep| Cap::Endpoint {
+                ep,
+                badge: w1,
+                rights: CapRights::from_word(extra),
+            }),
+            tag::NOTIFICATION => Ref::new(addr).map(|ntfn| Cap::Notification {
+                ntfn,
+                badge: w1,
+                rights: CapRights::from_word(extra),
+            }),
+            tag::REPLY => Ref::new(addr).map(|reply| Cap::Reply {
+                reply,
+                can_grant: extra & 1 != 0,
+            }),
+            tag::CNODE => Some(Cap::CNode {
+                addr,
+                radix: extra as u32,
+                guard: w1 >> 6,
+                guard_bits: (w1 & 0x3f) as u32,
+            }),
+            tag::THREAD => Ref::new(addr).map(Cap::Thread),
+            tag::IRQ_CONTROL => Some(Cap::IrqControl),
+            tag::IRQ_HANDLER => Some(Cap::IrqHandler {
+                index: addr as usize,
+            }),
+            tag::ZOMBIE => Some(Cap::Zombie(Zombie {
+                slots: if extra == u64::from(Zombie::TCB) {
+                    addr + core::mem::offset_of!(Tcb, slots) as u64
+                } else {
+                    addr
+                },
+                addr,
+                kind: extra as u32,
+                remaining: w1,
+            })),
+            tag::SCHED_CONTEXT => Ref::new(addr).map(Cap::SchedContext),
+            tag::SCHED_CONTROL => Some(Cap::SchedControl {
+                core: addr as usize,
+            }),
+            tag::TIMER => Ref::new(addr).map(Cap::Timer),
+            tag::PLATFORM_CONTROL => Some(Cap::PlatformControl),
+            tag::FRAME => Some(Cap::Frame(Frame {
+                addr,
+                bits: match extra & 3 {
+                    0 => 12,
+                    1 => 16,
+                    _ => 21,
+                },
+                rights: CapRights((extra >> 2) & 3),
+                device: extra & 16 != 0,
+                mapping: Mapping::unpack(w1),
+            })),
+            tag::PAGE_TABLE => Some(Cap::PageTable {
+                addr,
+                mapping: Mapping::unpack(w1),
+            }),
+            tag::VSPACE => Some(Cap::VSpace { addr }),
+            tag::ASID_CONTROL => Some(Cap::AsidControl),
+            tag::ASID_POOL => Some(Cap::AsidPool {
+                addr,
+                index: extra as usize,
+            }),
+            _ => None,
+        };
+        decoded.unwrap_or(Cap::Null)
+    }
+
+    /// Whether it is the null capability.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Cap::Null)
+    }
+
+    /// The memory that the object of this capability occupies: (address, bytes). `None` for
+    /// capabilities without memory of their own.
+    pub fn region(&self) -> Option<(u64, u64)> {
+        use partita_abi::ObjectType as T;
+        let fixed = |addr: u64, t: T| Some((addr, 1u64 << t.bits()));
+        match *self {
+            Cap::Untyped(u) => Some((u.addr, 1 << u.bits)),
+            Cap::Endpoint { ep, .. } => fixed(ep.addr(), T::Endpoint),
+            Cap::Notification { ntfn, .. } => fixed(ntfn.addr(), T::Notification),
+            Cap::Reply { reply, .. } => fixed(reply.addr(), T::Reply),
+            Cap::CNode { addr, radix, .. } => Some((addr, 32 << radix)),
+            Cap::Thread(t) => fixed(t.addr(), T::Tcb),
+            Cap::Zombie(z) if z.kind == Zombie::TCB => fixed(z.addr, T::Tcb),
+            Cap::Zombie(z) => Some((z.addr, 32 << z.kind)),
+            Cap::SchedContext(sc) => fixed(sc.addr(), T::SchedContext),
+            Cap::Timer(t) => fixed(t.addr(), T::Timer),
+            Cap::Frame(f) => Some((f.addr, 1 << f.bits)),
+            Cap::PageTable { addr, .. } => fixed(addr, T::PageTable),
+            Cap::VSpace { addr } => fixed(addr, T::VSpace),
+            Cap::Null
+            | Cap::IrqControl
+            | Cap::IrqHandler { .. }
+            | Cap::SchedControl { .. }
+            | Cap::PlatformControl
+            | Cap::AsidControl => None,
+            Cap::AsidPool { addr, .. } => Some((addr, 1 << 12)),
+        }
+    }
+
+    /// Whether the two name the same object.
+    pub fn same_object(&self, other: &Cap) -> bool {
+        match (self, other) {
+            // Two untypeds at one address may be parent and child; they are never "the same".
+            (Cap::Untyped(_), _) | (_, Cap::Untyped(_)) => false,
+            (Cap::IrqControl, Cap::IrqControl)
+            | (Cap::PlatformControl, Cap::PlatformControl)
+            | (Cap::AsidControl, Cap::AsidControl) => true,
+            (Cap::IrqHandler { index: a }, Cap::IrqHandler { index: b })
+            | (Cap::SchedControl { core: a }, Cap::SchedControl { core: b }) => a == b,
+            _ => {
+                core::mem::discriminant(self) == core::mem::discriminant(other)
+                    && self.region().is_some()
+                    && self.region() == other.region()
+            }
+        }
+    }
+
+    /// Whether `other` can have been derived from this one: its memory lies inside, or it is the
+    /// same object.
+    pub fn same_region(&self, other: &Cap) -> bool {
+        match (self, other) {
+            (Cap::Untyped(u), _) => match other.region() {
+                Some((addr, size)) => addr >= u.addr && addr + size <= u.addr + (1 << u.bits),
+                None => false,
+            },
+            (Cap::IrqControl, Cap::IrqHandler { .. }) => true,
+            _ => self.same_object(other),
+        }
+    }
+
+    /// The badge, for types that have one.
+    pub fn badge(&self) -> Option<u64> {
+        match *self {
+            Cap::Endpoint { badge, .. } | Cap::Notification { badge, .. } => Some(badge),
+            _ => None,
+        }
+    }
+}
+
+impl Slot {
+    /// The capability in this slot.
+    #[inline]
+    pub fn cap(&self) -> Cap {
+        Cap::unpack(self.w0.get(), self.w1.get())
+    }
+
+    /// Whether the slot is empty.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.w0.get() == 0
+    }
+}

@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Ready queues, processor time and the choice of what runs next.
+//!
+//! Time is kept per scheduling context: a periodic refill (docs/KERNEL.md says where that differs
+//! from seL4's sporadic one). It is charged only when the core changes to another scheduling
+//! context, so a call and its reply, which run on one, never read the clock.
+
+use crate::kernel::Kernel;
+use crate::machine::Machine;
+use crate::object::{Core, Link, Ref, SchedContext, Tcb, ThreadState, reschedule, tcb_slot};
+use partita_abi::{FaultLabel, limits};
+
+impl<M: Machine> Kernel<'_, M> {
+    pub(crate) fn state(&self, t: Ref<Tcb>) -> ThreadState {
+        ThreadState::from_number(self.at(t).state.get())
+    }
+
+    pub(crate) fn set_state(&self, t: Ref<Tcb>, state: ThreadState) {
+        self.at(t).state.set(state as u64);
+    }
+
+    /// Whether the thread wants to run, whatever its time.
+    pub(crate) fn runnable(&self, t: Ref<Tcb>) -> bool {
+        matches!(self.state(t), ThreadState::Running | ThreadState::Restart)
+    }
+
+    /// Whether the thread can run now.
+    pub(crate) fn schedulable(&self, t: Ref<Tcb>) -> bool {
+        self.runnable(t)
+            && match self.follow(&self.at(t).sched_context) {
+                Some(sc) => sc.in_release_queue.get() == 0 && sc.period.get() != 0,
+                None => false,
+            }
+    }
+
+    /// Adds a thread to its core's ready queue.
+    pub(crate) fn enqueue(&self, t: Ref<Tcb>, front: bool) {
+        let tcb = self.at(t);
+        if tcb.queued.get() != 0 {
+            return;
+        }
+        let core = self.core_state(tcb.core.get());
+        let p = tcb.priority.get() as usize & (crate::object::PRIORITIES - 1);
+        let (head, tail) = (&core.ready_head[p], &core.ready_tail[p]);
+        tcb.queued.set(1);
+        match (head.get(), tail.get()) {
+            (Some(first), Some(_)) if front => {
+                tcb.queue_prev.set(None);
+                tcb.queue_next.set(Some(first));
+                self.at(first).queue_prev.set(Some(t));
+                head.set(Some(t));
+            }
+            (Some(_), Some(last)) => {
+                tcb.queue_next.set(None);
+                tcb.queue_prev.set(Some(last));
+                self.at(last).queue_next.set(Some(t));
+                tail.set(Some(t));
+            }
+            _ => {
+                tcb.queue_next.set(None);
+                tcb.queue_prev.set(None);
+                head.set(Some(t));
+                tail.set(Some(t));
+                let word = &core.ready_bits[p / 64];
+                word.set(word.get() | 1 << (p % 64));
+                if p as u64 + 1 > core.ready_top.get() {
+                    core.ready_top.set(p as u64 + 1);
+                }
+            }
+        }
+        if !core::ptr::eq(core, self.core) {
+            core.reschedule.set(reschedule::CHOOSE);
+            self.m.kick(core.id.get() as usize);
+        }
+    }
+
+    /// Takes a thread out of its core's ready queue.
+    pub(crate) fn dequeue(&self, t: Ref<Tcb>) {
+        let tcb = self.at(t);
+        if tcb.queued.get() == 0 {
+            return;
+        }
+        tcb.queued.set(0);
+        let core = self.core_state(tcb.core.get());
+        let p = tcb.priority.get() as usize & (crate::object::PRIORITIES - 1);
+        unlink(self, t, &core.ready_head[p], &core.ready_tail[p]);
+        if core.ready_head[p].is_none() {
+            let word = &core.ready_bits[p / 64];
+            word.set(word.get() & !(1 << (p % 64)));
+            core.ready_top.set(highest(core));
+        }
+    }
+
+    /// A thread became runnable: it runs at the end of this kernel entry if it is the best.
+    pub(crate) fn make_ready(&self, t: Ref<Tcb>) {
+        let tcb = self.at(t);
+        if !self.schedulable(t) || tcb.queued.get() != 0 || self.core.current.is(t) {
+            return;
+        }
+        if tcb.core.get() == self.core.id.get() && self.core.candidate.is_none() {
+            self.core.candidate.set(Some(t));
+        } else if !self.core.candidate.is(t) {
+            self.enqueue(t, false);
+            self.choose_again();
+        }
+    }
+
+    /// The scheduler must look at the queues at the end of this kernel entry.
+    pub(crate) fn choose_again(&self) {
+        if self.core.reschedule.get() == 0 {
+            self.core.reschedule.set(reschedule::CHOOSE);
+        }
+    }
+
+    /// Takes a thread out of whatever makes it run; its state is the caller's business.
+    pub(crate) fn make_unready(&self, t: Ref<Tcb>) {
+        self.dequeue(t);
+        if self.core.candidate.is(t) {
+            self.core.candidate.set(None);
+        }
+        if self.core.current.is(t) {
+            self.choose_again();
+        }
+    }
+
+    /// Ends a kernel entry: afterwards `core.current` is what runs.
+    pub fn finish(&self) {
+        loop {
+            let current = self.current();
+            let current_ok = match current {
+                Some(c) => self.schedulable(c),
+                None => false,
+            };
+            let again = self.core.reschedule.get();
+            if current_ok && again == 0 && self.core.candidate.is_none() {
+                break;
+            }
+            self.core.reschedule.set(0);
+            let next = self.choose(if current_ok { current } else { None }, again);
+            self.core.current.set(next);
+            if self.switch_time(next) {
+                break;
+            }
+        }
+        if self.core.deadline.get() == 0 {
+            self.program_deadline();
+        }
+    }
+
+    fn choose(&self, current: Option<Ref<Tcb>>, again: u64) -> Option<Ref<Tcb>> {
+        let priority = |t: Ref<Tcb>| self.at(t).priority.get();
+        let mut best = current;
+        if again == reschedule::ROTATE
+            && let Some(c) = best.take()
+        {
+            self.enqueue(c, false);
+        }
+        if let Some(c) = self.core.candidate.take()
+            && self.schedulable(c)
+        {
+            match best {
+                Some(b) if priority(b) >= priority(c) => self.enqueue(c, false),
+                Some(b) => {
+                    self.enqueue(b, true);
+                    best = Some(c);
+                }
+                None => best = Some(c),
+            }
+        }
+        let top = self.core.ready_top.get();
+        let queued_is_better = match best {
+            Some(b) => top > priority(b) + 1,
+            None => top > 0,
+        };
+        if queued_is_better {
+            if let Some(b) = best {
+                self.enqueue(b, true);
+            }
+            best = self.core.ready_head[(top - 1) as usize & 255].get();
+            if let Some(b) = best {
+                self.dequeue(b);
+            }
+        }
+        best
+    }
+
+    /// Moves the charging of time to the next thread's scheduling context. False if that one has no
+    /// budget left: it waits in the release queue then, and another choice must be made.
+    fn switch_time(&self, next: Option<Ref<Tcb>>) -> bool {
+        let next_sc = match next {
+            Some(t) => self.at(t).sched_context.get(),
+            None => None,
+        };
+        if self.core.current_sc.get() == next_sc && next_sc.is_some() {
+            return true;
+        }
+        self.charge();
+        let now = self.core.charged_from.get();
+        if let Some(r) = next_sc {
+            let sc = self.at(r);
+            if now >= sc.replenish_at.get() {
+                replenish(sc, now);
+            }
+            if sc.remaining.get() <= 0 {
+                self.postpone(r);
+                self.core.current.set(None);
+                self.core.current_sc.set(None);
+                return false;
+            }
+        }
+        self.core.current_sc.set(next_sc);
+        self.core.deadline.set(0);
+        true
+    }
+
+    /// Charges the time since the last charge to the current scheduling context.
+    pub(crate) fn charge(&self) {
+        let now = self.m.now();
+        if let Some(sc) = self.follow(&self.core.current_sc) {
+            let used = now.saturating_sub(self.core.charged_from.get());
+            sc.remaining
+                .set(sc.remaining.get().saturating_sub_unsigned(used));
+            sc.consumed.set(sc.consumed.get().wrapping_add(used));
+        }
+        self.core.charged_from.set(now);
+    }
+
+    /// Puts a scheduling context without budget into the release queue.
+    fn postpone(&self, r: Ref<SchedContext>) {
+        let sc = self.at(r);
+        if sc.in_release_queue.get() != 0 {
+            return;
+        }
+        if let Some(t) = sc.tcb.get() {
+            self.make_unready(t);
+        }
+        sc.in_release_queue.set(1);
+        let core = self.core_state(sc.core.get());
+        let mut link = &core.release_head;
+        while let Some(other) = self.follow(link) {
+            if other.replenish_at.get() > sc.replenish_at.get() {
+                break;
+            }
+            link = &other.release_next;
+        }
+        sc.release_next.set(link.get());
+        link.set(Some(r));
+        core.deadline.set(0);
+    }
+
+    /// Takes a scheduling context out of the release queue.
+    pub(crate) fn unpostpone(&self, r: Ref<SchedContext>) {
+        let sc = self.at(r);
+        if sc.in_release_queue.get() == 0 {
+            return;
+        }
+        sc.in_release_queue.set(0);
+        let core = self.core_state(sc.core.get());
+        let mut link = &core.release_head;
+        while let Some(other) = self.follow(link) {
+            if link.is(r) {
+                link.set(other.release_next.get());
+                break;
+            }
+            link = &other.release_next;
+        }
+        sc.release_next.set(None);
+    }
+
+    /// The deadline of this core passed, or an earlier one than it thinks.
+    pub fn timer_interrupt(&self) {
+        self.charge();
+        let now = self.core.charged_from.get();
+        self.core.deadline.set(0);
+        while let Some(r) = self.core.release_head.get() {
+            let sc = self.at(r);
+            if sc.replenish_at.get() > now {
+                break;
+            }
+            self.unpostpone(r);
+            replenish(sc, now);
+            if sc.remaining.get() <= 0 {
+                self.postpone(r);
+            } else if let Some(t) = sc.tcb.get() {
+                self.make_ready(t);
+            }
+        }
+        self.expire_timers(now);
+        if let (Some(t), Some(sc)) = (self.current(), self.core.current_sc.get()) {
+            let context = self.at(sc);
+            let grace = self.microseconds(limits::DONATION_GRACE_US as u64) as i64;
+            let left = context.remaining.get();
+            if left <= 0 && !(self.has_grace(t, context) && left > -grace) {
+                self.budget_expired(t, sc, now);
+            }
+        }
+    }
+
+    /// Whether the thread runs on time that a caller gave it and has no timeout handler.
+    fn has_grace(&self, t: Ref<Tcb>, sc: &SchedContext) -> bool {
+        !sc.reply.is_none() && self.at(self.tcb_slot(t, tcb_slot::TIMEOUT)).is_empty()
+    }
+
+    fn budget_expired(&self, t: Ref<Tcb>, r: Ref<SchedContext>, now: u64) {
+        let sc = self.at(r);
+        let round_robin = sc.budget.get() == sc.period.get();
+        if round_robin {
+            sc.replenish_at.set(now);
+            replenish(sc, now);
+        }
+        let timeout_handler = !self.at(self.tcb_slot(t, tcb_slot::TIMEOUT)).is_empty();
+        if !round_robin && timeout_handler {
+            let consumed = self.to_microseconds(sc.consumed.get());
+            self.fault_of(t, FaultLabel::Timeout, &[sc.badge.get(), consumed]);
+            return;
+        }
+        if sc.remaining.get() > 0 {
+            self.core.reschedule.set(reschedule::ROTATE);
+        } else {
+            if round_robin {
+                // An overrun beyond a whole budget: wait as long as it took.
+                sc.replenish_at
+                    .set(now.saturating_add(sc.remaining.get().unsigned_abs()));
+            }
+            self.postpone(r);
+        }
+    }
+
+    /// Asks the machine for an interrupt at the next event of this core.
+    fn program_deadline(&self) {
+        let mut at = u64::MAX;
+        if let Some(sc) = self.follow(&self.core.current_sc) {
+            let left = sc.remaining.get();
+            let left = if left > 0 {
+                left as u64
+            } else {
+                let grace = self.microseconds(limits::DONATION_GRACE_US as u64);
+                grace.saturating_add_signed(left)
+            };
+            at = self.core.charged_from.get().saturating_add(left);
+        }
+        if let Some(sc) = self.follow(&self.core.release_head) {
+            at = at.min(sc.replenish_at.get());
+        }
+        if let Some(timer) = self.follow(&self.core.timer_head) {
+            at = at.min(timer.deadline.get());
+        }
+        self.core.deadline.set(at);
+        self.m.set_deadline(at);
+    }
+
+    /// Timebase ticks of so many microseconds.
+    pub(crate) fn microseconds(&self, us: u64) -> u64 {
+        us.saturating_mul(self.m.timebase_hz() / 1_000_000)
+    }
+
+    /// Microseconds of so many timebase ticks.
+    pub(crate) fn to_microseconds(&self, ticks: u64) -> u64 {
+        ticks / (self.m.timebase_hz() / 1_000_000).max(1)
+    }
+
+    /// Yield: the rest of the running thread's budget in this turn is given up.
+    pub(crate) fn yield_now(&self) {
+        self.charge();
+        if let (Some(t), Some(r)) = (self.current(), self.core.current_sc.get()) {
+            let sc = self.at(r);
+            self.core.deadline.set(0);
+            if sc.budget.get() == sc.period.get() {
+                sc.remaining.set(sc.budget.get() as i64);
+                self.core.reschedule.set(reschedule::ROTATE);
+            } else {
+                sc.remaining.set(sc.remaining.get().min(0));
+                self.postpone(r);
+                self.make_unready(t);
+            }
+        }
+    }
+
+    /// Changes a thread's priority.
+    pub(crate) fn set_priority(&self, t: Ref<Tcb>, priority: u64) {
+        let tcb = self.at(t);
+        if tcb.queued.get() != 0 {
+            self.dequeue(t);
+            tcb.priority.set(priority);
+            self.enqueue(t, false);
+            self.choose_again();
+        } else {
+            tcb.priority.set(priority);
+            self.requeue_blocked(t);
+            if self.core.current.is(t) {
+                self.choose_again();
+            }
+        }
+    }
+}
+
+/// A new period: the budget comes back; an overrun stays charged.
+fn replenish(sc: &SchedContext, now: u64) {
+    let budget = sc.budget.get() as i64;
+    let left = sc.remaining.get();
+    sc.remaining
+        .set(if left < 0 { left + budget } else { budget });
+    let next = sc.replenish_at.get().saturating_add(sc.period.get());
+    sc.replenish_at.set(if next > now {
+        next
+    } else {
+        now + sc.period.get()
+    });
+}
+
+fn highest(core: &Core) -> u64 {
+    for (i, word) in core.ready_bits.iter().enumerate().rev() {
+        if word.get() != 0 {
+            return i as u64 * 64 + 64 - u64::from(word.get().leading_zeros());
+        }
+    }
+    0
+}
+
+/// Takes a thread out of a doubly linked queue.
+pub(crate) fn unlink<M: Machine>(
+    k: &Kernel<'_, M>,
+    t: Ref<Tcb>,
+    head: &Link<Tcb>,
+    tail: &Link<Tcb>,
+) {
+    let tcb = k.at(t);
+    let (prev, next) = (tcb.queue_prev.take(), tcb.queue_next.take());
+    match prev {
+        Some(p) => k.at(p).queue_next.set(next),
+        None => head.set(next),
+    }
+    match next {
+        Some(n) => k.at(n).queue_prev.set(prev),
+        None => tail.set(prev),
+    }
+}
+
+/// Adds a thread to a queue ordered by priority (highest first, equal ones in order of arrival).
+pub(crate) fn link_by_priority<M: Machine>(
+    k: &Kernel<'_, M>,
+    t: Ref<Tcb>,
+    head: &Link<Tcb>,
+    tail: &Link<Tcb>,
+) {
+    let tcb = k.at(t);
+    let mut before = tail.get();
+    while let Some(b) = before {
+        if k.at(b).priority.get() >= tcb.priority.get() {
+            break;
+        }
+        before = k.at(b).queue_prev.get();
+    }
+    let after = match before {
+        Some(b) => k.at(b).queue_next.get(),
+        None => head.get(),
+    };
+    tcb.queue_prev.set(before);
+    tcb.queue_next.set(after);
+    match before {
+        Some(b) => k.at(b).queue_next.set(Some(t)),
+        None => head.set(Some(t)),
+    }
+    match after {
+        Some(a) => k.at(a).queue_prev.set(Some(t)),
+        None => tail.set(Some(t)),
+    }
+}
