@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! `microkit`: the command line of the image tool.
+
+use clap::Parser;
+use microkit_tool::elf::Elf;
+use microkit_tool::{
+    Board, Config, DEFAULT_ROOT_CNODE_BITS, Error, Request, Sdk, build, files, pack_root_task,
+    read_kernel,
+};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Builds a boot image from a system description.
+#[derive(Parser, Debug)]
+#[command(name = "microkit", version)]
+struct Arguments {
+    /// System description (XML).
+    #[arg(required_unless_present = "root_task")]
+    system: Option<PathBuf>,
+    /// Folders in which program images and prefill files are looked for, in order; then the folder
+    /// of the system description.
+    #[arg(long, num_args = 1.., value_name = "DIR")]
+    search_path: Vec<PathBuf>,
+    /// Board.
+    #[arg(long)]
+    board: String,
+    /// Kernel configuration.
+    #[arg(long)]
+    config: String,
+    /// Boot image to write.
+    #[arg(short, long, default_value = "loader.img", value_name = "FILE")]
+    output: PathBuf,
+    /// Report to write.
+    #[arg(short, long, default_value = "report.txt", value_name = "FILE")]
+    report: PathBuf,
+    /// Capability distribution to write, as JSON.
+    #[arg(long, value_name = "FILE")]
+    capdl_json: Option<PathBuf>,
+    /// SDK folder.
+    #[arg(long, env = "MICROKIT_SDK", value_name = "DIR")]
+    sdk: Option<PathBuf>,
+    /// Pack this program as root task instead of a system: a test suite. No report is written.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["system", "capdl_json", "search_path"])]
+    root_task: Option<PathBuf>,
+    /// log2 of the slots of the root task's CNode (with --root-task).
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_ROOT_CNODE_BITS,
+          value_parser = clap::value_parser!(u8).range(8..=20))]
+    root_cnode_bits: u8,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("microkit: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Error> {
+    let board = Board::find(&arguments.board)?;
+    let config = Config::find(&arguments.config)?;
+    let sdk = arguments.sdk.as_deref().ok_or(Error::NoSdk)?;
+    if let Some(path) = &arguments.root_task {
+        let kernel = read_kernel(sdk, &board, &config)?;
+        let root = Elf::parse(&path.display().to_string(), &files::read(path)?)?;
+        let bits = arguments.root_cnode_bits;
+        let image = pack_root_task(&kernel, &root, &board, bits, &[], &[], &[])?;
+        return write_all(&[(&arguments.output, &image)]);
+    }
+    let Some(file) = &arguments.system else {
+        return Ok(());
+    };
+    let text = String::from_utf8_lossy(&files::read(file)?).into_owned();
+    let output = build(&Request {
+        file,
+        text: &text,
+        search_path: &arguments.search_path,
+        board: &board,
+        config: &config,
+        sdk: &Sdk::read(sdk, &board, &config)?,
+    })?;
+    for warning in &output.warnings {
+        eprintln!("microkit: warning: {warning}");
+    }
+    let mut list = vec![
+        (arguments.output.as_path(), output.image.as_slice()),
+        (&arguments.report, output.report.as_bytes()),
+    ];
+    if let Some(path) = &arguments.capdl_json {
+        list.push((path, output.capdl_json.as_bytes()));
+    }
+    write_all(&list)
+}
+
+/// Writes each file beside its place, then moves all of them there: no half-written output.
+fn write_all(list: &[(&Path, &[u8])]) -> Result<(), Error> {
+    let temporary = |path: &Path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}.tmp", std::process::id()));
+        PathBuf::from(name)
+    };
+    let result = list.iter().try_for_each(|(path, bytes)| {
+        std::fs::write(temporary(path), bytes).map_err(|source| Error::Write {
+            path: (*path).into(),
+            source,
+        })
+    });
+    let result = result.and_then(|()| {
+        list.iter().try_for_each(|(path, _)| {
+            std::fs::rename(temporary(path), path).map_err(|source| Error::Write {
+                path: (*path).into(),
+                source,
+            })
+        })
+    });
+    if result.is_err() {
+        for (path, _) in list {
+            // Nothing more can be done if the half-written file cannot be removed either; the
+            // first error is the one that counts.
+            let _ = std::fs::remove_file(temporary(path));
+        }
+    }
+    result
+}
