@@ -32,8 +32,6 @@ pub struct Image {
     pub file: PathBuf,
     /// Name of the system or suite.
     pub name: String,
-    /// What it was built for.
-    pub variant: Variant,
     /// ELF files in it, by name: `kernel`, `initialiser`, `monitor`, and the program images.
     pub elfs: BTreeMap<String, PathBuf>,
 }
@@ -45,6 +43,15 @@ impl<'a> Builder<'a> {
             workspace,
             sdk: Vec::new(),
             tool: None,
+        }
+    }
+
+    /// The same with an image tool that is there already.
+    pub fn with_tool(workspace: &'a Workspace, tool: PathBuf) -> Self {
+        Self {
+            workspace,
+            sdk: Vec::new(),
+            tool: Some(tool),
         }
     }
 
@@ -102,6 +109,7 @@ impl<'a> Builder<'a> {
         let step = Step::new("compile the image tool");
         let mut cargo = process::host_cargo(&self.workspace.root);
         cargo.args(["build", "--package", "microkit-tool", "--bin", "microkit"]);
+        cargo.env("CARGO_TARGET_DIR", &self.workspace.target);
         process::quiet(&mut cargo, "compiling", &step)?;
         step.done("");
         let tool = self.workspace.target.join("debug/microkit");
@@ -167,7 +175,6 @@ impl<'a> Builder<'a> {
         Ok(Image {
             file,
             name: system.name.clone(),
-            variant: variant.clone(),
             elfs,
         })
     }
@@ -191,7 +198,6 @@ impl<'a> Builder<'a> {
         Ok(Image {
             file,
             name: package.into(),
-            variant: variant.clone(),
             elfs,
         })
     }

@@ -11,12 +11,25 @@
 //! | `doc` | rustdoc, and the generated tables of docs/KERNEL.md |
 //! | `clean` | removes build products |
 
+mod bench;
 mod build;
+mod clean;
+mod code_check;
 mod deps;
+mod doc;
+mod elf;
 mod error;
+mod explain;
+mod gdbstub;
+mod plan;
 mod process;
+mod protocol;
 mod qemu;
+mod reference;
+mod reproduce;
+mod sizes;
 mod system;
+mod test;
 mod toolchain;
 mod ui;
 mod workspace;
@@ -46,6 +59,64 @@ enum Verb {
     Run(RunArgs),
     /// Build bootable images.
     Build(BuildArgs),
+    /// Check everything: format, lints, host tests, suites and systems on QEMU.
+    Test(TestArgs),
+    /// Count instructions, against the bounds of benches/reference.toml.
+    Bench(BenchArgs),
+    /// Measure kernel and PDs, against the bounds of benches/reference.toml.
+    Sizes(VariantArgs),
+    /// Make the rustdoc pages and the tables of docs/KERNEL.md.
+    Doc {
+        /// Only check that the tables are up to date.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Remove images, logs and ppc64 products.
+    Clean {
+        /// Remove cargo's host products too.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+#[derive(Args)]
+struct TestArgs {
+    /// Only QEMU tests whose name contains this; no static checks.
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Everything but QEMU.
+    #[arg(long)]
+    no_qemu: bool,
+    /// The long tests too.
+    #[arg(long)]
+    soak: bool,
+    /// Run every QEMU test with this many cores.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    smp: Option<u32>,
+    /// QEMUs at one time.
+    #[arg(long, default_value_t = 2)]
+    parallel: usize,
+}
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct BenchArgs {
+    /// Rows; all if none is named.
+    name: Vec<String>,
+    /// Write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<std::path::PathBuf>,
+    #[command(subcommand)]
+    verb: Option<BenchVerb>,
+}
+
+#[derive(Subcommand)]
+enum BenchVerb {
+    /// Show where the instructions of one round of a row go.
+    Explain {
+        /// The row.
+        row: String,
+    },
 }
 
 /// What to build for.
@@ -131,6 +202,40 @@ fn go(cli: &Cli) -> Result<()> {
             need(&[Need::Build])?;
             build_systems(&workspace, args)
         }
+        Verb::Test(args) => {
+            need(&[Need::Build, Need::Run, Need::Test])?;
+            let choice = plan::Choice {
+                filter: args.filter.clone(),
+                soak: args.soak,
+                smp: args.smp,
+            };
+            let options = test::Options {
+                choice,
+                no_qemu: args.no_qemu,
+                parallel: args.parallel,
+            };
+            test::run(&workspace, &options)
+        }
+        Verb::Bench(BenchArgs {
+            verb: Some(BenchVerb::Explain { row }),
+            ..
+        }) => {
+            need(&[Need::Build, Need::Run, Need::Test])?;
+            explain::run(&workspace, row)
+        }
+        Verb::Bench(args) => {
+            need(&[Need::Build, Need::Run])?;
+            bench::run(&workspace, &args.name, args.json.as_deref())
+        }
+        Verb::Sizes(args) => {
+            need(&[Need::Build])?;
+            workspace.board(&args.board)?;
+            workspace.config(&args.config)?;
+            sizes::run(&workspace, &args.variant())
+        }
+        Verb::Doc { check: true } => doc::tables(&workspace, true),
+        Verb::Doc { check: false } => doc::run(&workspace),
+        Verb::Clean { all } => clean::run(&workspace, *all),
     }
 }
 

@@ -231,6 +231,11 @@ impl Session {
         self.last_output.elapsed()
     }
 
+    /// Takes in all output that has come.
+    pub fn drain(&mut self) {
+        while self.wait(Duration::from_millis(1)) == Event::Output {}
+    }
+
     /// Waits for QEMU's end.
     pub fn end(mut self, patience: Duration) -> Result<ExitStatus> {
         self.running.wait(Some(patience))?.ok_or(Error::Timeout {

@@ -79,6 +79,23 @@ impl Workspace {
         })
     }
 
+    /// The same packages in another checkout.
+    pub fn moved(&self, root: &Path, target: &Path) -> Self {
+        let moved = |package: &Package| {
+            let mut package = package.clone();
+            if let Ok(relative) = package.folder.strip_prefix(&self.root) {
+                package.folder = root.join(relative);
+            }
+            package
+        };
+        let packages = self.packages.iter().map(moved).collect();
+        Self {
+            root: root.into(),
+            target: target.into(),
+            packages,
+        }
+    }
+
     /// The package whose program, or else whose own name, is `stem`.
     pub fn program(&self, stem: &str) -> Option<&Package> {
         let programs = || self.packages.iter().filter(|p| p.program.is_some());
@@ -97,30 +114,27 @@ impl Workspace {
 
     /// Reads a board of `kernel-config/boards`.
     pub fn board(&self, name: &str) -> Result<Board> {
-        self.named("board", "boards", name)
-    }
-
-    /// Reads a configuration of `kernel-config/configs`.
-    pub fn config(&self, name: &str) -> Result<Config> {
-        self.named("configuration", "configs", name)
-    }
-
-    fn named<T: serde::de::DeserializeOwned>(
-        &self,
-        kind: &'static str,
-        folder: &str,
-        name: &str,
-    ) -> Result<T> {
-        let folder = self.root.join("kernel-config").join(folder);
-        let known = names_in(&folder, "toml");
-        if !known.iter().any(|k| k == name) {
-            return Err(Error::Unknown {
-                kind,
-                name: name.into(),
-                known,
-            });
-        }
+        let folder = self.root.join("kernel-config/boards");
+        known_name("board", name, names_in(&folder, "toml"))?;
         read_toml(&folder.join(format!("{name}.toml")))
+    }
+
+    /// Checks that a configuration is one of `kernel-config/configs`.
+    pub fn config(&self, name: &str) -> Result<()> {
+        let known = names_in(&self.root.join("kernel-config/configs"), "toml");
+        known_name("configuration", name, known)
+    }
+}
+
+fn known_name(kind: &'static str, name: &str, known: Vec<String>) -> Result<()> {
+    if known.iter().any(|k| k == name) {
+        Ok(())
+    } else {
+        Err(Error::Unknown {
+            kind,
+            name: name.into(),
+            known,
+        })
     }
 }
 
@@ -181,13 +195,6 @@ pub struct Board {
     pub max_cores: u32,
     /// Timebase ticks per second.
     pub timebase_hz: u64,
-}
-
-/// The part of a configuration that is needed here.
-#[derive(Debug, Deserialize)]
-pub struct Config {
-    /// Its name, as in `--config`.
-    pub name: String,
 }
 
 #[cfg(test)]

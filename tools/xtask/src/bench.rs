@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! `cargo xtask bench`: instructions of one round trip of everything that has a bound.
+//!
+//! QEMU counts: with `-icount shift=0,sleep=off` one instruction is one nanosecond of virtual time,
+//! so a figure repeats to a few instructions, whatever the load of this machine.
+
+use crate::build::{Builder, Image};
+use crate::elf::Elf;
+use crate::error::{At, Error, Result, make_folder, read_toml, write};
+use crate::gdbstub::Stub;
+use crate::protocol::{self, Line};
+use crate::qemu::{Event, Machine, Session};
+use crate::reference::{self, Row, Unit};
+use crate::sizes;
+use crate::system::System;
+use crate::toolchain::Variant;
+use crate::ui::Step;
+use crate::workspace::{Board, Workspace};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The row that is measured from outside: kernel entry to the entry of hello's PD.
+const BOOT: &str = "boot-to-init";
+/// Longest wait for one stop of the guest.
+pub const STOP: Duration = Duration::from_secs(300);
+
+/// An entry of `benches/images.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BenchImage {
+    system: Option<String>,
+    root_task: Option<String>,
+    #[serde(default = "default_board")]
+    board: String,
+    #[serde(default = "default_config")]
+    config: String,
+    #[serde(default = "default_timeout")]
+    timeout: u64,
+}
+
+fn default_board() -> String {
+    "qemu_powernv9".into()
+}
+fn default_config() -> String {
+    "release".into()
+}
+fn default_timeout() -> u64 {
+    300
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImagesFile {
+    #[serde(default)]
+    image: Vec<BenchImage>,
+}
+
+/// A figure, as the JSON file has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Figure {
+    /// Row.
+    pub name: String,
+    /// Instructions of one round (bytes for a size).
+    pub instructions: u64,
+    /// Rounds measured.
+    pub n: u64,
+    /// Configuration.
+    pub config: String,
+    /// Board.
+    pub board: String,
+}
+
+impl BenchImage {
+    /// Every image there is.
+    pub fn all(workspace: &Workspace) -> Result<Vec<Self>> {
+        Ok(read_toml::<ImagesFile>(&workspace.root.join("benches/images.toml"))?.image)
+    }
+
+    /// Builds it.
+    pub fn build(&self, workspace: &Workspace, builder: &mut Builder) -> Result<Image> {
+        let variant = Variant {
+            board: self.board.clone(),
+            config: self.config.clone(),
+        };
+        workspace.config(&self.config)?;
+        match (&self.system, &self.root_task) {
+            (Some(system), None) => builder.system(&System::find(workspace, system)?, &variant),
+            (None, Some(package)) => builder.suite(package, &variant),
+            _ => Err(Error::Content {
+                path: workspace.root.join("benches/images.toml"),
+                why: "an image needs either system or root_task".into(),
+            }),
+        }
+    }
+
+    /// Its board.
+    pub fn board(&self, workspace: &Workspace) -> Result<Board> {
+        workspace.board(&self.board)
+    }
+}
+
+/// Measures, prints and judges. `names` empty: every row.
+pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Result<()> {
+    let rows = reference::rows(workspace)?;
+    let chosen = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
+    let mut figures = measure_outside(workspace, &rows, &chosen)?;
+    let outside = |name: &str| figures.iter().any(|f| f.name == name);
+    if names.is_empty() || names.iter().any(|n| !outside(n)) {
+        let mut builder = Builder::new(workspace);
+        for image in BenchImage::all(workspace)? {
+            figures.extend(boot(workspace, &mut builder, &image)?);
+        }
+    }
+    figures.retain(|f| chosen(&f.name));
+    if let Some(path) = json {
+        let text = serde_json::to_string_pretty(&figures).map_err(|e| Error::Output {
+            program: "bench".into(),
+            why: e.to_string(),
+        })?;
+        write(path, text + "\n")?;
+    }
+    let known = |n: &str| rows.iter().any(|r| r.name == n) || figures.iter().any(|f| f.name == n);
+    if let Some(name) = names.iter().find(|n| !known(n)) {
+        return Err(Error::Unknown {
+            kind: "bench row",
+            name: name.clone(),
+            known: rows.into_iter().map(|r| r.name).collect(),
+        });
+    }
+    let (table, bad) = judge(&rows, &figures, chosen);
+    print!("{table}");
+    if bad.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Bound(format!(
+            "over its bound or not measured: {}",
+            bad.join(", ")
+        )))
+    }
+}
+
+/// Rows that no program on the machine measures.
+fn measure_outside(
+    workspace: &Workspace,
+    rows: &[Row],
+    chosen: &dyn Fn(&str) -> bool,
+) -> Result<Vec<Figure>> {
+    let variant = Variant {
+        board: default_board(),
+        config: default_config(),
+    };
+    let figure = |name: &str, value, n| Figure {
+        name: name.into(),
+        instructions: value,
+        n,
+        config: variant.config.clone(),
+        board: variant.board.clone(),
+    };
+    let mut figures = Vec::new();
+    if rows
+        .iter()
+        .any(|r| r.unit == Unit::Bytes && chosen(&r.name))
+    {
+        let sizes = sizes::measure(workspace, &variant, false)?;
+        for row in rows
+            .iter()
+            .filter(|r| r.unit == Unit::Bytes && chosen(&r.name))
+        {
+            if let Some(value) = sizes::figure(&row.name, &sizes) {
+                figures.push(figure(&row.name, value, 1));
+            }
+        }
+    }
+    if chosen(BOOT) {
+        figures.push(figure(BOOT, boot_time(workspace, &variant)?, 1));
+    }
+    Ok(figures)
+}
+
+/// The table, and the names of the rows that do not hold.
+fn judge(rows: &[Row], figures: &[Figure], chosen: impl Fn(&str) -> bool) -> (String, Vec<String>) {
+    let mut table = reference::head() + "\n";
+    let mut bad = Vec::new();
+    let mut add = |name: &str, measured: Option<u64>, row: Option<&Row>| {
+        let (line, holds) = reference::line(name, measured, row);
+        table.push_str(&line);
+        table.push('\n');
+        if !holds && row.is_none_or(|r| r.bound.is_some()) {
+            bad.push(name.to_string());
+        }
+    };
+    for row in rows.iter().filter(|r| chosen(&r.name)) {
+        let measured = figures
+            .iter()
+            .find(|f| f.name == row.name)
+            .map(|f| f.instructions);
+        add(&row.name, measured, Some(row));
+    }
+    let known = |name: &str| rows.iter().any(|r| r.name == name);
+    for figure in figures.iter().filter(|f| !known(&f.name)) {
+        add(&figure.name, Some(figure.instructions), None);
+    }
+    (table, bad)
+}
+
+/// Boots a bench image and collects what it prints.
+fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Result<Vec<Figure>> {
+    let built = image.build(workspace, builder)?;
+    let step = Step::new(format!("measure {}", built.name));
+    let mut machine = Machine::new(&image.board(workspace)?, &built.file);
+    machine.icount = true;
+    let bound = Duration::from_secs(image.timeout);
+    let mut session = machine.watched(&log_path(workspace, &built.name))?;
+    while session.wait(Duration::from_millis(200)) != Event::End {
+        step.detail(
+            session
+                .text()
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .to_string(),
+        );
+        if session.age() > bound {
+            step.line(session.tail(15).trim_end());
+            return Err(Error::Timeout {
+                seconds: image.timeout,
+            });
+        }
+    }
+    let figures: Vec<Figure> = session
+        .text()
+        .lines()
+        .filter_map(protocol::parse)
+        .filter_map(|line| match line {
+            Line::Bench {
+                name,
+                instructions,
+                rounds,
+            } => Some(Figure {
+                name,
+                instructions,
+                n: rounds,
+                config: image.config.clone(),
+                board: image.board.clone(),
+            }),
+            _ => None,
+        })
+        .collect();
+    let tail = session.tail(15);
+    if let Err(error) = session
+        .end(Duration::from_secs(30))
+        .and_then(crate::qemu::check)
+    {
+        step.line(tail.trim_end());
+        return Err(error);
+    }
+    step.done(&format!("{} rows", figures.len()));
+    Ok(figures)
+}
+
+fn log_path(workspace: &Workspace, name: &str) -> PathBuf {
+    workspace
+        .target
+        .join("bench-logs")
+        .join(format!("{name}.log"))
+}
+
+/// A machine that stands before its first instruction and obeys a debugger stub.
+pub fn stopped(workspace: &Workspace, board: &Board, image: &Image) -> Result<(Session, Stub)> {
+    // The path of a Unix socket must be short; that of the checkout need not be.
+    let folder = std::env::temp_dir().join(format!("partita-{}", std::process::id()));
+    make_folder(&folder)?;
+    let socket = folder.join("gdb");
+    if socket.exists() {
+        std::fs::remove_file(&socket).at(&socket)?;
+    }
+    let mut machine = Machine::new(board, &image.file);
+    machine.icount = true;
+    machine.extra = vec![
+        "-S".into(),
+        "-gdb".into(),
+        format!("unix:{},server=on,wait=off", socket.display()),
+    ];
+    let session = machine.watched(&log_path(workspace, &format!("{}-stub", image.name)))?;
+    let stub = Stub::connect(&socket);
+    // Both ends are open, or there is nothing to speak with: the name is not needed any more.
+    std::fs::remove_dir_all(&folder).at(&folder)?;
+    Ok((session, stub?))
+}
+
+/// Instructions from the kernel's first one to the first one of hello's PD.
+fn boot_time(workspace: &Workspace, variant: &Variant) -> Result<u64> {
+    let system = System::find(workspace, "hello")?;
+    let image = Builder::new(workspace).system(&system, variant)?;
+    let step = Step::new("measure boot");
+    let board = workspace.board(&variant.board)?;
+    let pd = image
+        .elfs
+        .get("hello")
+        .ok_or_else(|| Error::Usage("the system hello has no program hello.elf".into()))?;
+    let pd = Elf::read(pd)?;
+    let name = pd.symbol("microkit_name").ok_or_else(|| Error::Content {
+        path: pd.path.clone(),
+        why: "no symbol microkit_name".into(),
+    })?;
+    // skiboot enters the image at its ELF entry, in real mode.
+    let entry = Elf::read(&image.file)?.entry & 0x0fff_ffff_ffff_ffff;
+    let (mut session, mut stub) = stopped(workspace, &board, &image)?;
+    stub.run_to(entry, STOP)?;
+    let start = stub.registers()?.timebase;
+    loop {
+        // Another program may have the same address: the name in its memory tells them apart.
+        stub.run_to(pd.entry, STOP)?;
+        session.drain();
+        if stub.memory(name, 6)?.as_deref() == Some(b"hello\0") {
+            break;
+        }
+        stub.step()?;
+    }
+    let end = stub.registers()?.timebase;
+    step.done("");
+    Ok(instructions(end - start, board.timebase_hz))
+}
+
+/// Timebase ticks as instructions: one is a nanosecond.
+fn instructions(ticks: u64, hz: u64) -> u64 {
+    u64::try_from(u128::from(ticks) * 1_000_000_000 / u128::from(hz)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(name: &str, instructions: u64) -> Figure {
+        Figure {
+            name: name.into(),
+            instructions,
+            n: 100,
+            config: "release".into(),
+            board: "b".into(),
+        }
+    }
+
+    fn row(name: &str, bound: Option<u64>) -> Row {
+        Row {
+            name: name.into(),
+            what: "x".into(),
+            reference: None,
+            bound,
+            unit: Unit::Instructions,
+        }
+    }
+
+    #[test]
+    fn rows_over_or_without_a_figure_are_bad() {
+        let rows = [
+            row("a", Some(10)),
+            row("b", Some(10)),
+            row("c", Some(10)),
+            row("d", None),
+        ];
+        let figures = [figure("a", 10), figure("b", 11), figure("extra", 5)];
+        let (table, bad) = judge(&rows, &figures, |_| true);
+        assert_eq!(bad, ["b", "c"], "d has no bound");
+        assert!(table.contains("extra"));
+        let (_, bad) = judge(&rows, &figures[..1], |n| n == "a");
+        assert!(bad.is_empty());
+    }
+
+    #[test]
+    fn ticks_are_instructions() {
+        assert_eq!(instructions(512, 512_000_000), 1000);
+        assert_eq!(instructions(u64::MAX, 1), u64::MAX);
+    }
+
+    #[test]
+    fn json_has_the_agreed_members() {
+        let json = serde_json::to_value([figure("a", 7)]).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!([{"name":"a","instructions":7,"n":100,"config":"release","board":"b"}])
+        );
+    }
+
+    #[test]
+    fn the_images_file_is_well_formed() {
+        let text = include_str!("../../../benches/images.toml");
+        let file: ImagesFile = toml::from_str(text).unwrap();
+        assert!(
+            file.image
+                .iter()
+                .all(|i| i.system.is_some() != i.root_task.is_some())
+        );
+    }
+}

@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Which images the tests boot, and what each must print.
+//!
+//! A package below `tests/suites` is a root task of its own; it says in its `Cargo.toml` how it
+//! wants to be run:
+//!
+//! ```toml
+//! [package.metadata.suite]
+//! boards = ["qemu_powernv9"]        # default
+//! configs = ["release", "debug"]    # default
+//! smp = [1, 2]                      # default [1]: one run for each
+//! memory = "2G"                     # default
+//! timeout = 300                     # seconds in all, default 300
+//! silence = 60                      # seconds without output, default 60
+//! soak = false                      # true: only with --soak
+//! ```
+//!
+//! `tests/systems.toml` holds the tests of whole systems in the same words, with one board, one
+//! configuration and one core count each, and the console dialogue:
+//!
+//! ```toml
+//! [[test]]
+//! name = "hello"
+//! system = "hello"
+//! config = "debug"
+//! steps = [{ expect = "hello, world" }, { send = "help\r" }]
+//! never = ["MON|ERROR"]    # output that fails the test
+//! powers_off = false       # true: QEMU must end by itself, with status 0
+//! ```
+
+use crate::error::{Error, Result, read_toml};
+use crate::qemu;
+use crate::toolchain::Variant;
+use crate::workspace::Workspace;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// One boot and what is expected of it.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Unique name, with what it runs on.
+    pub name: String,
+    /// What is booted.
+    pub subject: Subject,
+    /// Board and configuration.
+    pub variant: Variant,
+    /// Cores.
+    pub smp: u32,
+    /// Memory.
+    pub memory: String,
+    /// Whether virtual time counts instructions.
+    pub icount: bool,
+    /// Longest time in all.
+    pub timeout: Duration,
+    /// Longest time without output.
+    pub silence: Duration,
+}
+
+/// What is booted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A suite: the package that is the root task.
+    Suite(String),
+    /// A system and its dialogue.
+    System {
+        /// Its name.
+        system: String,
+        /// The dialogue.
+        dialogue: Dialogue,
+    },
+}
+
+/// What a system must say, and what it is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dialogue {
+    /// In order.
+    pub steps: Vec<Step>,
+    /// Output that fails the test.
+    pub never: Vec<String>,
+    /// Whether QEMU must end by itself.
+    pub powers_off: bool,
+}
+
+/// A step of a dialogue.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// Wait for this text after that of the step before.
+    Expect(String),
+    /// Type this.
+    Send(String),
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SuiteTable {
+    boards: Vec<String>,
+    configs: Vec<String>,
+    smp: Vec<u32>,
+    memory: String,
+    timeout: u64,
+    silence: u64,
+    soak: bool,
+}
+
+impl Default for SuiteTable {
+    fn default() -> Self {
+        Self {
+            boards: vec!["qemu_powernv9".into()],
+            configs: vec!["release".into(), "debug".into()],
+            smp: vec![1],
+            memory: qemu::MEMORY.into(),
+            timeout: 300,
+            silence: 60,
+            soak: false,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SystemsFile {
+    #[serde(default)]
+    test: Vec<SystemTest>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SystemTest {
+    name: String,
+    system: String,
+    #[serde(default = "default_board")]
+    board: String,
+    #[serde(default = "default_config")]
+    config: String,
+    #[serde(default = "default_smp")]
+    smp: u32,
+    #[serde(default = "default_memory")]
+    memory: String,
+    #[serde(default = "default_timeout")]
+    timeout: u64,
+    #[serde(default = "default_silence")]
+    silence: u64,
+    #[serde(default)]
+    soak: bool,
+    steps: Vec<Step>,
+    #[serde(default)]
+    never: Vec<String>,
+    #[serde(default)]
+    powers_off: bool,
+}
+
+fn default_board() -> String {
+    "qemu_powernv9".into()
+}
+fn default_config() -> String {
+    "debug".into()
+}
+fn default_smp() -> u32 {
+    1
+}
+fn default_memory() -> String {
+    qemu::MEMORY.into()
+}
+fn default_timeout() -> u64 {
+    120
+}
+fn default_silence() -> u64 {
+    60
+}
+
+/// What the user wants of the plan.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Only jobs whose name contains this.
+    pub filter: Option<String>,
+    /// The long ones too.
+    pub soak: bool,
+    /// Every job with this many cores.
+    pub smp: Option<u32>,
+}
+
+/// Every job that the checkout defines and the user wants, in a fixed order.
+pub fn jobs(workspace: &Workspace, choice: &Choice) -> Result<Vec<Job>> {
+    let mut jobs = Vec::new();
+    let suites = workspace.root.join("tests/suites");
+    for package in workspace
+        .packages
+        .iter()
+        .filter(|p| p.folder.starts_with(&suites))
+    {
+        let table = match package.metadata.get("suite") {
+            Some(table) => serde_json::from_value(table.clone()).map_err(|e| Error::Content {
+                path: package.folder.join("Cargo.toml"),
+                why: format!("package.metadata.suite: {e}"),
+            })?,
+            None => SuiteTable::default(),
+        };
+        if !table.soak || choice.soak {
+            jobs.extend(suite_jobs(&package.name, &table, choice.smp));
+        }
+    }
+    let path = workspace.root.join("tests/systems.toml");
+    if path.is_file() {
+        let file: SystemsFile = read_toml(&path)?;
+        let wanted = file.test.into_iter().filter(|t| !t.soak || choice.soak);
+        jobs.extend(wanted.map(|t| system_job(t, choice.smp)));
+    }
+    jobs.retain(|job| {
+        choice
+            .filter
+            .as_ref()
+            .is_none_or(|f| job.name.contains(f.as_str()))
+    });
+    Ok(jobs)
+}
+
+fn suite_jobs(package: &str, table: &SuiteTable, smp: Option<u32>) -> Vec<Job> {
+    let cores = smp.map_or_else(|| table.smp.clone(), |n| vec![n]);
+    let mut jobs = Vec::new();
+    for board in &table.boards {
+        for config in &table.configs {
+            for &smp in &cores {
+                jobs.push(Job {
+                    name: format!("{package}/{board}-{config}-{smp}"),
+                    subject: Subject::Suite(package.into()),
+                    variant: Variant {
+                        board: board.clone(),
+                        config: config.clone(),
+                    },
+                    smp,
+                    memory: table.memory.clone(),
+                    // Counted time does not depend on the load of this machine.
+                    icount: smp == 1,
+                    timeout: Duration::from_secs(table.timeout),
+                    silence: Duration::from_secs(table.silence),
+                });
+            }
+        }
+    }
+    jobs
+}
+
+fn system_job(test: SystemTest, smp: Option<u32>) -> Job {
+    let smp = smp.unwrap_or(test.smp);
+    let dialogue = Dialogue {
+        steps: test.steps,
+        never: test.never,
+        powers_off: test.powers_off,
+    };
+    Job {
+        name: format!("system {}/{}-{}-{smp}", test.name, test.board, test.config),
+        subject: Subject::System {
+            system: test.system,
+            dialogue,
+        },
+        variant: Variant {
+            board: test.board,
+            config: test.config,
+        },
+        smp,
+        memory: test.memory,
+        icount: false,
+        timeout: Duration::from_secs(test.timeout),
+        silence: Duration::from_secs(test.silence),
+    }
+}
+
+/// How far a dialogue has come.
+#[derive(Debug, Default)]
+pub struct Progress {
+    step: usize,
+    position: usize,
+}
+
+/// What is to be done next in a dialogue.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<'a> {
+    /// Wait for more output.
+    Wait,
+    /// Type this.
+    Send(&'a str),
+    /// All steps are done.
+    Done,
+    /// This must not have been printed.
+    Forbidden(&'a str),
+}
+
+impl Progress {
+    /// Goes on as far as the console's `text` allows.
+    pub fn next<'a>(&mut self, dialogue: &'a Dialogue, text: &str) -> Next<'a> {
+        if let Some(found) = dialogue.never.iter().find(|n| text.contains(n.as_str())) {
+            return Next::Forbidden(found);
+        }
+        while let Some(step) = dialogue.steps.get(self.step) {
+            match step {
+                Step::Expect(wanted) => match text[self.position..].find(wanted.as_str()) {
+                    Some(at) => {
+                        self.position += at + wanted.len();
+                        self.step += 1;
+                    }
+                    None => return Next::Wait,
+                },
+                Step::Send(typed) => {
+                    self.step += 1;
+                    return Next::Send(typed);
+                }
+            }
+        }
+        Next::Done
+    }
+
+    /// What is being waited for.
+    pub fn waiting_for(&self, dialogue: &Dialogue) -> String {
+        match dialogue.steps.get(self.step) {
+            Some(Step::Expect(text)) => format!("`{text}` (step {})", self.step + 1),
+            _ => "the end".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systems_file_is_read() {
+        let file: SystemsFile = toml::from_str(
+            r#"
+            [[test]]
+            name = "shell"
+            system = "shell"
+            steps = [{ expect = "> " }, { send = "help\r" }, { expect = "commands" }]
+            never = ["MON|ERROR"]
+            "#,
+        )
+        .unwrap();
+        let job = system_job(file.test.into_iter().next().unwrap(), None);
+        assert_eq!(job.name, "system shell/qemu_powernv9-debug-1");
+        let Subject::System { dialogue, .. } = job.subject else {
+            panic!("a system")
+        };
+        assert_eq!(dialogue.steps[1], Step::Send("help\r".into()));
+        assert!(toml::from_str::<SystemsFile>("[[test]]\nname='x'\nsystem='x'\nstep=[]").is_err());
+    }
+
+    #[test]
+    fn suites_run_on_every_combination() {
+        let table: SuiteTable =
+            toml::from_str("boards = ['a', 'b']\nconfigs = ['release']\nsmp = [1, 2]").unwrap();
+        let jobs = suite_jobs("k", &table, None);
+        let names: Vec<_> = jobs.iter().map(|j| j.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "k/a-release-1",
+                "k/a-release-2",
+                "k/b-release-1",
+                "k/b-release-2"
+            ]
+        );
+        assert!(jobs[0].icount && !jobs[1].icount);
+        assert_eq!(suite_jobs("k", &table, Some(4)).len(), 2);
+    }
+
+    #[test]
+    fn dialogue_goes_in_order() {
+        let dialogue = Dialogue {
+            steps: vec![
+                Step::Expect("one".into()),
+                Step::Send("x".into()),
+                Step::Expect("one".into()),
+            ],
+            never: vec!["PANIC".into()],
+            powers_off: false,
+        };
+        let mut progress = Progress::default();
+        assert_eq!(progress.next(&dialogue, "o"), Next::Wait);
+        assert_eq!(progress.next(&dialogue, "one"), Next::Send("x"));
+        assert_eq!(
+            progress.next(&dialogue, "one"),
+            Next::Wait,
+            "the same text counts once"
+        );
+        assert_eq!(progress.waiting_for(&dialogue), "`one` (step 3)");
+        assert_eq!(progress.next(&dialogue, "one one"), Next::Done);
+        assert_eq!(
+            progress.next(&dialogue, "one one PANIC"),
+            Next::Forbidden("PANIC")
+        );
+    }
+}

@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! `cargo xtask test`: everything that must be true of a commit.
+
+use crate::build::{Builder, Image};
+use crate::error::{Error, Result, make_folder};
+use crate::plan::{self, Choice, Dialogue, Job, Next, Progress, Subject};
+use crate::process;
+use crate::protocol::{self, Line, Verdict};
+use crate::qemu::{Event, Machine, Session};
+use crate::system::System;
+use crate::toolchain::{self, Variant};
+use crate::ui::Step;
+use crate::workspace::Workspace;
+use crate::{code_check, doc, reproduce};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How long QEMU may take to end after the last line.
+const END: Duration = Duration::from_secs(30);
+/// How often a quiet console is looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What the user chose.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Which QEMU jobs.
+    pub choice: Choice,
+    /// Leave QEMU out.
+    pub no_qemu: bool,
+    /// QEMUs at one time.
+    pub parallel: usize,
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failures: Vec<String>,
+}
+
+impl Tally {
+    fn check(&mut self, name: &str, result: Result<()>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                eprintln!("  FAILED {name}: {error}");
+                self.failures.push(format!("{name}: {error}"));
+            }
+        }
+    }
+
+    fn add(&mut self, name: &str, verdict: Verdict) {
+        self.passed += verdict.passed;
+        let named = |(test, why)| format!("{name}: {test}: {why}");
+        self.failures
+            .extend(verdict.failures.into_iter().map(named));
+    }
+}
+
+/// Runs the checks. With a filter only the QEMU jobs it names.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let mut tally = Tally::default();
+    if options.choice.filter.is_none() {
+        static_checks(workspace, &mut tally);
+    }
+    if !options.no_qemu {
+        let jobs = plan::jobs(workspace, &options.choice)?;
+        if jobs.is_empty() && options.choice.filter.is_some() {
+            let all = plan::jobs(
+                workspace,
+                &Choice {
+                    soak: true,
+                    ..Choice::default()
+                },
+            )?;
+            return Err(Error::Unknown {
+                kind: "test",
+                name: options.choice.filter.clone().unwrap_or_default(),
+                known: all.into_iter().map(|job| job.name).collect(),
+            });
+        }
+        boot_all(workspace, &jobs, options.parallel.max(1), &mut tally)?;
+    }
+    if !tally.failures.is_empty() {
+        eprintln!("\nFailures:");
+        tally.failures.iter().for_each(|f| eprintln!("  {f}"));
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failures.len());
+    if tally.failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Tests {
+            passed: tally.passed,
+            failed: tally.failures.len(),
+        })
+    }
+}
+
+/// Everything that needs no QEMU.
+fn static_checks(workspace: &Workspace, tally: &mut Tally) {
+    let host = |words: &[&str]| {
+        let mut cargo = process::host_cargo(&workspace.root);
+        cargo.args(words);
+        cargo
+    };
+    tally.check(
+        "format",
+        step("format", &mut host(&["fmt", "--all", "--check"])),
+    );
+    let clippy = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    tally.check("clippy (host)", step("clippy (host)", &mut host(&clippy)));
+    for config in ["debug", "release"] {
+        let name = format!("clippy (ppc64, {config})");
+        tally.check(&name, machine_clippy(workspace, config, &name));
+    }
+    tally.check("tables of docs/KERNEL.md", doc::tables(workspace, true));
+    host_tests(workspace, tally);
+    tally.check("no floating point in PDs", code_check::run(workspace));
+    tally.check("reproducible image", reproduce::run(workspace));
+}
+
+fn step(name: &str, command: &mut Command) -> Result<()> {
+    let step = Step::new(name);
+    process::quiet(command, name, &step)?;
+    step.done("");
+    Ok(())
+}
+
+fn machine_clippy(workspace: &Workspace, config: &str, name: &str) -> Result<()> {
+    let variant = Variant {
+        board: "qemu_powernv9".into(),
+        config: config.into(),
+    };
+    let mut cargo = toolchain::cargo(workspace, &variant, "clippy")?;
+    for package in workspace.machine_packages() {
+        cargo.args(["-p", &package.name]);
+    }
+    cargo.args(["--", "-D", "warnings"]);
+    step(name, &mut cargo)
+}
+
+/// `cargo test`, each test counted.
+fn host_tests(workspace: &Workspace, tally: &mut Tally) {
+    let step = Step::new("host tests");
+    let mut cargo = process::host_cargo(&workspace.root);
+    cargo.args(["test", "--workspace", "--no-fail-fast"]);
+    let (printed, status) = match process::watched(&mut cargo, &step) {
+        Ok(done) => done,
+        Err(error) => return tally.check("host tests", Err(error)),
+    };
+    let (passed, failed) = count_cargo_tests(&printed.out);
+    tally.passed += passed;
+    if status.success() && failed.is_empty() {
+        return step.done(&format!("{passed} passed"));
+    }
+    step.line(&printed.out);
+    if failed.is_empty() {
+        step.line(&printed.err);
+        tally
+            .failures
+            .push(format!("host tests: cargo test: {status}"));
+    }
+    step.failed(&format!("{passed} passed, {} failed", failed.len()));
+    tally
+        .failures
+        .extend(failed.iter().map(|name| format!("host test {name}")));
+}
+
+/// How many tests passed, and the names of those that did not, in cargo's output.
+fn count_cargo_tests(text: &str) -> (usize, Vec<String>) {
+    let mut passed = 0;
+    let mut failed = Vec::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("test result: ") {
+            let count = rest
+                .split_once(". ")
+                .and_then(|(_, r)| r.split(' ').next()?.parse().ok());
+            passed += count.unwrap_or(0);
+        } else if let Some(name) = line
+            .strip_prefix("test ")
+            .and_then(|l| l.strip_suffix(" ... FAILED"))
+        {
+            failed.push(name.to_string());
+        }
+    }
+    (passed, failed)
+}
+
+/// Builds the image of every job, then boots them, some at a time.
+fn boot_all(workspace: &Workspace, jobs: &[Job], parallel: usize, tally: &mut Tally) -> Result<()> {
+    let logs = workspace.target.join("test-logs");
+    make_folder(&logs)?;
+    let mut builder = Builder::new(workspace);
+    let mut images: BTreeMap<(String, Variant), Option<Image>> = BTreeMap::new();
+    let mut ready: Vec<(&Job, Machine)> = Vec::new();
+    for job in jobs {
+        let key = (job.subject.name().to_string(), job.variant.clone());
+        if !images.contains_key(&key) {
+            let built = build(workspace, &mut builder, job);
+            let image =
+                built.map_err(|error| tally.check(&format!("image of {}", job.name), Err(error)));
+            images.insert(key.clone(), image.ok());
+        }
+        match images.get(&key) {
+            Some(Some(image)) => {
+                let mut machine = Machine::new(&workspace.board(&job.variant.board)?, &image.file);
+                machine.smp = job.smp;
+                machine.memory.clone_from(&job.memory);
+                machine.icount = job.icount;
+                ready.push((job, machine));
+            }
+            _ => tally.failures.push(format!("{}: no image", job.name)),
+        }
+    }
+    if ready.is_empty() {
+        return Ok(());
+    }
+    let step = Step::new(format!("{} boots", ready.len()));
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(&mut *tally);
+    std::thread::scope(|scope| {
+        for _ in 0..parallel {
+            scope.spawn(|| {
+                while let Some((job, machine)) = ready.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    step.detail(job.name.clone());
+                    let (verdict, tail) = boot(job, machine, &log_path(&logs, &job.name));
+                    report(&step, job, &verdict, &tail);
+                    results
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .add(&job.name, verdict);
+                }
+            });
+        }
+    });
+    step.done(&format!("logs in {}", logs.display()));
+    Ok(())
+}
+
+impl Subject {
+    fn name(&self) -> &str {
+        match self {
+            Subject::Suite(package) => package,
+            Subject::System { system, .. } => system,
+        }
+    }
+}
+
+fn build(workspace: &Workspace, builder: &mut Builder, job: &Job) -> Result<Image> {
+    workspace.config(&job.variant.config)?;
+    match &job.subject {
+        Subject::Suite(package) => builder.suite(package, &job.variant),
+        Subject::System { system, .. } => {
+            builder.system(&System::find(workspace, system)?, &job.variant)
+        }
+    }
+}
+
+fn log_path(logs: &Path, name: &str) -> PathBuf {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+            c
+        } else {
+            '-'
+        }
+    };
+    logs.join(format!(
+        "{}.log",
+        name.chars().map(plain).collect::<String>()
+    ))
+}
+
+fn report(step: &Step, job: &Job, verdict: &Verdict, tail: &str) {
+    if verdict.failures.is_empty() {
+        step.line(&format!(
+            "      ok {} ({} passed)",
+            job.name, verdict.passed
+        ));
+        return;
+    }
+    step.line(&format!("  FAILED {}", job.name));
+    for (test, why) in &verdict.failures {
+        step.line(&format!("         {test}: {why}"));
+    }
+    step.line(tail.trim_end());
+}
+
+/// Boots one job and judges it; also gives the end of its output.
+fn boot(job: &Job, machine: &Machine, log: &Path) -> (Verdict, String) {
+    let broken = |error: Error| {
+        let failures = vec![("QEMU".to_string(), error.to_string())];
+        (
+            Verdict {
+                passed: 0,
+                failures,
+            },
+            String::new(),
+        )
+    };
+    let mut session = match machine.watched(log) {
+        Ok(session) => session,
+        Err(error) => return broken(error),
+    };
+    match &job.subject {
+        Subject::Suite(_) => {
+            let mut end = watch_suite(&mut session, job);
+            let (text, tail) = (session.text().to_string(), session.tail(15));
+            if end.is_none() {
+                end = session
+                    .end(END)
+                    .and_then(crate::qemu::check)
+                    .err()
+                    .map(|e| e.to_string());
+            }
+            (protocol::judge(&text, end.as_deref()), tail)
+        }
+        Subject::System { dialogue, .. } => {
+            let end = watch_system(&mut session, job, dialogue);
+            let tail = session.tail(15);
+            let end = end.and_then(|()| match dialogue.powers_off {
+                true => session
+                    .end(END)
+                    .and_then(crate::qemu::check)
+                    .map_err(|e| e.to_string()),
+                false => Ok(()),
+            });
+            match end {
+                Ok(()) => (
+                    Verdict {
+                        passed: 1,
+                        failures: vec![],
+                    },
+                    tail,
+                ),
+                Err(why) => (
+                    Verdict {
+                        passed: 0,
+                        failures: vec![("dialogue".into(), why)],
+                    },
+                    tail,
+                ),
+            }
+        }
+    }
+}
+
+/// Why the watch over a console must end, if it must.
+fn overdue(session: &Session, job: &Job) -> Option<String> {
+    if session.age() > job.timeout {
+        Some(format!(
+            "timeout: not done after {} s",
+            job.timeout.as_secs()
+        ))
+    } else if session.silence() > job.silence {
+        Some(format!("hang: no output for {} s", job.silence.as_secs()))
+    } else {
+        None
+    }
+}
+
+/// Reads a suite's output up to the end of QEMU; says why, if that does not come.
+fn watch_suite(session: &mut Session, job: &Job) -> Option<String> {
+    loop {
+        if session.wait(TICK) == Event::End {
+            return None;
+        }
+        if let Some(why) = overdue(session, job) {
+            return Some(why);
+        }
+        let summary = |l: &str| matches!(protocol::parse(l), Some(Line::Suite { .. }));
+        if session.silence() > END && session.text().lines().any(summary) {
+            return Some("it did not power off after its summary".into());
+        }
+    }
+}
+
+/// Holds a dialogue.
+fn watch_system(
+    session: &mut Session,
+    job: &Job,
+    dialogue: &Dialogue,
+) -> std::result::Result<(), String> {
+    let mut progress = Progress::default();
+    loop {
+        let event = session.wait(TICK);
+        loop {
+            match progress.next(dialogue, session.text()) {
+                Next::Wait => break,
+                Next::Send(text) => session.send(text).map_err(|e| e.to_string())?,
+                Next::Done if !dialogue.powers_off || event == Event::End => return Ok(()),
+                Next::Done => break,
+                Next::Forbidden(text) => return Err(format!("it printed `{text}`")),
+            }
+        }
+        let waiting = || progress.waiting_for(dialogue);
+        if event == Event::End {
+            return Err(format!("QEMU ended while waiting for {}", waiting()));
+        }
+        if let Some(why) = overdue(session, job) {
+            return Err(format!("{why}, waiting for {}", waiting()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_tests_are_counted() {
+        let text = "running 2 tests\ntest a::b ... ok\ntest c ... FAILED\n\
+                    test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured\n\
+                    test result: ok. 41 passed; 0 failed; 0 ignored\n";
+        assert_eq!(count_cargo_tests(text), (42, vec!["c".to_string()]));
+        assert_eq!(count_cargo_tests(""), (0, vec![]));
+    }
+
+    #[test]
+    fn log_names_are_file_names() {
+        let path = log_path(Path::new("/l"), "system a/b-debug-1");
+        assert_eq!(path, Path::new("/l/system-a-b-debug-1.log"));
+    }
+}
