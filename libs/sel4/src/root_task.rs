@@ -30,10 +30,7 @@ impl<const N: usize> Stack<N> {
 }
 
 #[doc(hidden)]
-pub fn enter(boot_info: *const BootInfo, main: fn(&'static BootInfo) -> !) -> ! {
-    // SAFETY: the kernel maps one page of boot information for the root task and passes its address;
-    // the page stays and nobody writes to it.
-    let boot_info = unsafe { &*boot_info };
+pub fn enter(boot_info: &'static BootInfo, main: fn(&'static BootInfo) -> !) -> ! {
     assert_eq!(
         boot_info.magic,
         partita_abi::bootinfo::BOOTINFO_MAGIC,
@@ -67,7 +64,9 @@ macro_rules! root_task {
         static __SEL4_ROOT_TASK_STACK: $crate::root_task::Stack<{ $crate::root_task::STACK_SIZE }> =
             $crate::root_task::Stack::new();
 
-        extern "C" fn __sel4_root_task_entry(boot_info: *const $crate::BootInfo) -> ! {
+        // The kernel maps one page of boot information for the root task, which stays and which
+        // nobody writes to, and passes its address in r3.
+        extern "C" fn __sel4_root_task_entry(boot_info: &'static $crate::BootInfo) -> ! {
             $crate::root_task::enter(boot_info, $main)
         }
 
