@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Taking areas away, the dirty log, and reading an SLB shadow.
+
+use crate::areas::{Area, VcpuId, page_of};
+use crate::limits::{BATCH, offset_of_gpa};
+use crate::server::{Pages, Progress, Server};
+use crate::sync::Ordering;
+use crate::traits::{EntryState, GuestMemory, Kernel};
+use crate::update::Target;
+
+impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
+    /// Lets go of all areas in `pages`, whose slot is marked INVALID (so nothing new can be pinned
+    /// there), for the vCPUs from number `from` on, at most 64 of them. `Done` says that this
+    /// instance has no view left in the range: ask every instance.
+    pub fn release(&mut self, pages: Pages, from: u32) -> Progress {
+        let count = self.shared.len().min(self.views.len());
+        let first = count.min(from as usize);
+        let last = count.min(first.saturating_add(BATCH));
+        for number in first..last {
+            let vcpu = VcpuId(number as u32);
+            if !self.release_one(vcpu, pages) {
+                return Progress::NotYet(vcpu);
+            }
+        }
+        if last < count {
+            Progress::More(last as u32)
+        } else {
+            Progress::Done
+        }
+    }
+
+    /// Unregisters all areas of one vCPU: at reset, before the new guest kernel is loaded (S1.11),
+    /// and at its destruction (S0.20). Ask every instance.
+    pub fn unregister_all(&mut self, vcpu: VcpuId) -> Progress {
+        if self.release_one(vcpu, Pages::ALL) {
+            Progress::Done
+        } else {
+            Progress::NotYet(vcpu)
+        }
+    }
+
+    /// Whether this instance has a view of the vCPU's areas in the range.
+    fn holds(&self, target: Target<'a>, pages: Pages) -> bool {
+        Area::ALL
+            .into_iter()
+            .any(|a| target.views.get(a).is_some_and(|page| pages.contains(page)))
+    }
+
+    fn release_one(&mut self, vcpu: VcpuId, pages: Pages) -> bool {
+        let Some(target) = self.target(vcpu) else {
+            return true;
+        };
+        let mut recorded = false;
+        {
+            let _guard = self.lock(target);
+            for area in Area::ALL {
+                let state = target.state(area);
+                let wanted = page_of(state.wanted.load(Ordering::Relaxed));
+                let pinned = page_of(state.pinned.load(Ordering::Relaxed));
+                if wanted
+                    .into_iter()
+                    .chain(pinned)
+                    .any(|page| pages.contains(page))
+                {
+                    target.areas.force(area);
+                    recorded = true;
+                }
+            }
+        }
+        if target.areas.home.load(Ordering::Acquire) != self.instance.mark() {
+            // Views left from when the vCPU lived here: nobody uses them.
+            for area in Area::ALL {
+                if target
+                    .views
+                    .get(area)
+                    .is_some_and(|page| pages.contains(page))
+                {
+                    self.unpin(target, area);
+                }
+            }
+            if recorded {
+                let _ = self.kernel.request_entry(vcpu);
+            }
+            return true;
+        }
+        if !recorded && !self.holds(target, pages) {
+            return true;
+        }
+        // S0.19: a vCPU that is inside may still use the page; it lets go at its own entry.
+        self.kernel.request_entry(vcpu) == EntryState::Out
+            && self.apply(vcpu)
+            && !self.holds(target, pages)
+    }
+
+    /// Puts every page in `pages` that we or the kernel wrote since the last call into the dirty
+    /// log, for the vCPUs from number `from` on, at most 64 of them. A pinned VPA is always
+    /// reported: the kernel counts in it at every switch.
+    pub fn harvest_dirty(&mut self, pages: Pages, from: u32) -> Progress {
+        let count = self.shared.len();
+        let first = count.min(from as usize);
+        let last = count.min(first.saturating_add(BATCH));
+        for areas in self.shared.iter().take(last).skip(first) {
+            for area in [Area::Vpa, Area::Dtl] {
+                let state = areas.area(area);
+                let page = page_of(state.pinned.load(Ordering::Relaxed));
+                let Some(page) = page.filter(|page| pages.contains(*page)) else {
+                    continue;
+                };
+                if area == Area::Vpa || state.dirty.swap(0, Ordering::Relaxed) != 0 {
+                    self.memory.page_written(page);
+                }
+            }
+        }
+        if last < count {
+            Progress::More(last as u32)
+        } else {
+            Progress::Done
+        }
+    }
+
+    /// Entry `index` of the vCPU's SLB shadow (ESID word, VSID word), if it is registered, viewed
+    /// here and long enough (SPEC 3.2). For rebuilding an SLB that was lost.
+    pub fn slb_shadow(&self, vcpu: VcpuId, index: u32) -> Option<(u64, u64)> {
+        let target = self.target(vcpu)?;
+        let gpa = target.pinned(Area::SlbShadow);
+        let page = page_of(gpa)?;
+        let len = target
+            .state(Area::SlbShadow)
+            .pinned_len
+            .load(Ordering::Relaxed);
+        let at = 16 * (u64::from(index) + 1);
+        if target.views.get(Area::SlbShadow) != Some(page) || at + 16 > len {
+            return None;
+        }
+        let (view, offset) = (target.view(Area::SlbShadow), offset_of_gpa(gpa) + at);
+        Some((
+            self.memory.read_u64(view, offset),
+            self.memory.read_u64(view, offset + 8),
+        ))
+    }
+}
