@@ -155,7 +155,9 @@ pub fn ensure(needs: &[Need], install: bool, target: &Path) -> Result<()> {
 /// Installs QEMU from the user's own sources if they have it new enough, else from backports.
 fn install_qemu(packages: &[&str], target: &Path) -> Result<()> {
     let mut words = vec!["apt-get".to_string()];
-    let policy = capture(Command::new("apt-cache").args(["policy", packages[0]]))?;
+    // What the sources offer, whatever is installed.
+    let offered = ["-oDir::State::Status=/dev/null", "policy", packages[0]];
+    let policy = capture(Command::new("apt-cache").args(offered))?;
     if candidate(&policy).is_some_and(|v| v >= QEMU) {
         eprintln!("The machine's own package sources have it.");
     } else {
