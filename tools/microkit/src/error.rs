@@ -67,6 +67,10 @@ pub enum Error {
         count: usize,
         limit: usize,
     },
+    #[error(
+        "the system needs {slots} capabilities at boot, the root task has room for {limit} (use larger pages)"
+    )]
+    TooManySlots { slots: u64, limit: u64 },
     #[error("the specification cannot be encoded: {0}")]
     Encode(String),
 }

@@ -13,7 +13,7 @@ use crate::error::Error;
 use partita_abi::bootinfo::{
     IMAGE_MAGIC, ImageFrames, ImageInfo, MAX_IMAGE_FRAMES, MAX_ROOT_SEGMENTS, RootSegment,
 };
-use partita_abi::{CapRights, ObjectType, init_cnode, limits};
+use partita_abi::{CapRights, init_cnode, limits};
 use zerocopy::IntoBytes;
 
 /// The variable of the kernel that gets the real address of the [`ImageInfo`].
@@ -253,10 +253,24 @@ impl Layout {
     }
 }
 
+/// log2 of the slots of the smallest and the largest CNode that the kernel makes for a root task.
+pub const MIN_ROOT_CNODE_BITS: u8 = 10;
+/// See [`MIN_ROOT_CNODE_BITS`].
+pub const MAX_ROOT_CNODE_BITS: u8 = 20;
+
 /// log2 of the slots of the root task's CNode when the tool's commands need `slots` empty ones.
-pub fn root_cnode_bits(board: &Board, image_frames: u32, slots: u32) -> u8 {
+///
+/// # Errors
+/// [`Error::TooManySlots`].
+pub fn root_cnode_bits(board: &Board, image_frames: u32, slots: u32) -> Result<u8, Error> {
     let boot = init_cnode::FIRST_FREE + board.max_cores as usize + limits::MAX_UNTYPEDS;
     let all = boot as u64 + u64::from(image_frames) + u64::from(slots);
-    let page_of_slots = 12 - ObjectType::CNode.bits() as u8;
-    (all.next_power_of_two().ilog2() as u8).max(page_of_slots)
+    let bits = (all.next_power_of_two().ilog2() as u8).max(MIN_ROOT_CNODE_BITS);
+    if bits > MAX_ROOT_CNODE_BITS {
+        return Err(Error::TooManySlots {
+            slots: all,
+            limit: 1 << MAX_ROOT_CNODE_BITS,
+        });
+    }
+    Ok(bits)
 }

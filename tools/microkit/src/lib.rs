@@ -196,7 +196,7 @@ pub fn build(request: &Request<'_>) -> Result<Output, Error> {
     });
     let lowered = lower(&model, places.frame_count())?;
     let slots = lowered.slots + SPLIT_SLOTS + SCRATCH_SLOTS;
-    let cnode_bits = root_cnode_bits(board, places.frame_count(), slots);
+    let cnode_bits = root_cnode_bits(board, places.frame_count(), slots)?;
     let layout = layout(lowered.spec.len() as u64)?;
     let memory = Memory::new(board, layout.end(), cnode_bits);
     let (addresses, left) = memory.simulate(&lowered.creations)?;

@@ -44,7 +44,7 @@ struct Arguments {
     root_task: Option<PathBuf>,
     /// log2 of the slots of the root task's CNode (with --root-task).
     #[arg(long, value_name = "N", default_value_t = DEFAULT_ROOT_CNODE_BITS,
-          value_parser = clap::value_parser!(u8).range(8..=20))]
+          value_parser = clap::value_parser!(u8).range(10..=20))]
     root_cnode_bits: u8,
 }
 

@@ -9,10 +9,10 @@ use partita_capdl::untyped::{Pool, PoolError, Step, Untyped};
 
 /// Slots for pieces of untyped memory on the way to fixed addresses.
 pub const SPLIT_SLOTS: u32 = 256;
-/// Low memory that the kernel keeps: exception vectors and what firmware left there.
-const LOW_RESERVED: u64 = 0x10_0000;
-/// What the kernel makes for the root task besides its CNode: address space, thread, stack, boot
-/// information. More than it needs.
+/// Low memory that the kernel keeps: exception vectors.
+const LOW_RESERVED: u64 = 0x1_0000;
+/// What the kernel makes for the root task besides its CNode: address space, page tables, thread,
+/// boot information. More than it needs.
 const KERNEL_BOOT_BYTES: u64 = 0x10_0000;
 /// log2 of the largest untyped.
 const MAX_UNTYPED_BITS: u8 = 47;
@@ -37,13 +37,14 @@ fn subtract(free: &mut Vec<(u64, u64)>, start: u64, end: u64) {
 
 impl Memory {
     /// Free memory of a board when the image ends at `image_end` and the root task's CNode has
-    /// `1 << root_cnode_bits` slots. The kernel takes its boot objects from behind the image.
+    /// `1 << root_cnode_bits` slots. The kernel takes its boot objects from the lowest free memory,
+    /// the CNode first.
     pub fn new(board: &Board, image_end: u64, root_cnode_bits: u8) -> Self {
         let slot_bits = ObjectType::CNode.bits() as u8;
         let cnode = 1u64 << (root_cnode_bits + slot_bits);
-        let boot_end = image_end.next_multiple_of(cnode) + cnode + KERNEL_BOOT_BYTES;
-        let mut free = vec![(LOW_RESERVED, board.memory_end())];
-        subtract(&mut free, board.image_base, boot_end);
+        let boot_end = LOW_RESERVED.next_multiple_of(cnode) + cnode + KERNEL_BOOT_BYTES;
+        let mut free = vec![(boot_end, board.memory_end())];
+        subtract(&mut free, board.image_base, image_end);
         for &[start, end] in &board.firmware_regions {
             subtract(&mut free, start, end);
         }
@@ -53,7 +54,7 @@ impl Memory {
             .map(|&[base, bits]| (base, bits as u8))
             .collect();
         Memory {
-            image: (board.image_base, boot_end),
+            image: (board.image_base, image_end),
             end: board.memory_end(),
             free,
             devices,
@@ -70,7 +71,7 @@ impl Memory {
         if end > self.end {
             "neither memory nor a device of the board"
         } else if start < self.image.1 && self.image.0 < end {
-            "used by the boot image or the kernel"
+            "used by the boot image"
         } else {
             "reserved for firmware or the kernel"
         }
@@ -194,7 +195,8 @@ mod tests {
     #[test]
     fn free_ranges() {
         let m = memory();
-        assert!(m.is_free(0x10_0000, 0x2000_0000));
+        assert!(m.is_free(0x14_0000, 0x2000_0000));
+        assert!(!m.is_free(0x13_f000, 0x2000_0000));
         assert!(!m.is_free(0, 0x1000));
         assert!(!m.is_free(0x2000_0000, 0x2000_1000));
         assert!(!m.is_free(0x2fff_f000, 0x3000_1000));
@@ -205,7 +207,7 @@ mod tests {
         );
         assert_eq!(
             m.describe(0x2000_0000, 0x2000_1000),
-            "used by the boot image or the kernel"
+            "used by the boot image"
         );
         assert_eq!(m.describe(0, 0x1000), "reserved for firmware or the kernel");
     }

@@ -3,19 +3,17 @@
 //! with overlaps.
 
 use crate::board::Board;
-use crate::elf::{Elf, PAGE};
+use crate::elf::Elf;
 use crate::error::Error;
 use crate::files::Files;
 use crate::memory::Memory;
 use crate::sdf::{Map, Place, Problem, SdfError, SetVarValue, System};
 use crate::spaces::Spaces;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const SMALL: u8 = 12;
 const MEDIUM: u8 = 16;
 const LARGE: u8 = 21;
-const BLOCK: u64 = 1 << LARGE;
 
 /// A memory region.
 #[derive(Clone, Debug)]
@@ -123,7 +121,6 @@ pub fn resolve(
         check_overlaps(system, pd, &regions, &programs[pd])?;
     }
     check_physical(system, &regions)?;
-    separate_page_sizes(system, programs, spaces, &mut regions)?;
     Ok(regions)
 }
 
@@ -225,66 +222,6 @@ fn check_physical(system: &System, regions: &[Region]) -> Result<(), Error> {
         seen.push((start, end, index));
     }
     Ok(())
-}
-
-/// The last level of a radix tree holds 4 KiB pages or 64 KiB pages, not both. Where the system
-/// description leaves the choice, 64 KiB gives way.
-fn separate_page_sizes(
-    system: &System,
-    programs: &[Elf],
-    spaces: &[Spaces],
-    regions: &mut [Region],
-) -> Result<(), Error> {
-    loop {
-        let mut give_way = None;
-        'search: for (pd, domain) in system.pds.iter().enumerate() {
-            let mut small: BTreeMap<u64, String> = BTreeMap::new();
-            let mut add = |start: u64, end: u64, what: String| {
-                for block in start / BLOCK..end.div_ceil(BLOCK) {
-                    small.entry(block).or_insert_with(|| what.clone());
-                }
-            };
-            add(
-                spaces[pd].stack_bottom,
-                spaces[pd].ipc_buffer + PAGE,
-                "the stack".into(),
-            );
-            for s in &programs[pd].segments {
-                add(s.start(), s.end(), format!("'{}'", domain.program));
-            }
-            for m in domain
-                .maps
-                .iter()
-                .filter(|m| regions[m.region].page_bits == SMALL)
-            {
-                let region = &regions[m.region];
-                add(
-                    m.vaddr,
-                    m.vaddr + region.size,
-                    format!("region '{}'", region.name),
-                );
-            }
-            for m in domain
-                .maps
-                .iter()
-                .filter(|m| regions[m.region].page_bits == MEDIUM)
-            {
-                let last = (m.vaddr + regions[m.region].size - 1) / BLOCK;
-                if let Some((_, other)) = small.range(m.vaddr / BLOCK..=last).next() {
-                    if system.regions[m.region].page_bits.is_some() {
-                        let (vaddr, other) = (m.vaddr, other.clone());
-                        return Err(error(&m.place, Problem::MixedPages { vaddr, other }));
-                    }
-                    give_way = Some(m.region);
-                    break 'search;
-                }
-            }
-        }
-        match give_way {
-            Some(region) => regions[region].page_bits = SMALL,
-            None => return Ok(()),
-        }
-    }
 }
 
 /// Chooses a real address for each region that a program wants to know the address of, and checks

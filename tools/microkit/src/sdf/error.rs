@@ -169,8 +169,6 @@ pub enum Problem {
     Perms(String),
     #[error("'setvar_prefill_size' needs a region with 'prefill_path', '{0}' has none")]
     NotPrefilled(String),
-    #[error("64 KiB pages at {vaddr:#x} share a 2 MiB block with 4 KiB pages of {other}")]
-    MixedPages { vaddr: u64, other: String },
     #[error("vaddr {vaddr:#x} is not a multiple of the page size {page:#x} of region '{region}'")]
     MapMisaligned {
         vaddr: u64,
