@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The fast path of Call and ReplyRecv to and from a passive server on the same core, with up to
+//! eight message words, which stay in r4..r11 all the way.
+//!
+//! Everything is checked before anything is changed; a check that fails restores the few scratch
+//! registers and leaves the system call to the slow path, which comes to the same result
+//! ([`partita_kernel_core`], `ipc.rs` and `reply.rs`). The conditions are seL4's (docs/KERNEL.md).
+//!
+//! In: as at `vector_c00_from_pd`. A blocked caller keeps its argument registers, so that it can repeat
+//! its call when it is suspended and resumed; LR, CTR and XER are lost to it.
+
+use super::spr;
+use crate::percore::arch_word;
+use core::mem::offset_of;
+use partita_abi::syscall;
+use partita_kernel_core::cap::{rights_bit, tag};
+use partita_kernel_core::object::{
+    Context, Core, Endpoint, EndpointState, Notification, NotificationState, Reply, SchedContext,
+    Slot, Tcb, ThreadState, thread_kind,
+};
+
+/// Type byte and rights of an endpoint capability that may be called through.
+const CALLABLE: u64 = tag::ENDPOINT << 8 | rights_bit::SEND | rights_bit::CAN_REPLY;
+/// Type byte and rights of an endpoint capability that may be received from.
+const RECEIVABLE: u64 = tag::ENDPOINT << 8 | rights_bit::RECEIVE;
+
+core::arch::global_asm!(
+    r#"
+    .section .low.fastpath, "ax", @progbits
+
+// r23..r31 become scratch, r31 = the running thread. CTR is lost.
+.macro TAKE_SCRATCH
+    mtctr 31
+    ld 31, {CURRENT}(13)
+    std 23, {GPR} + 8*23(31)
+    std 24, {GPR} + 8*24(31)
+    std 25, {GPR} + 8*25(31)
+    std 26, {GPR} + 8*26(31)
+    std 27, {GPR} + 8*27(31)
+    std 28, {GPR} + 8*28(31)
+    std 29, {GPR} + 8*29(31)
+    std 30, {GPR} + 8*30(31)
+    mfctr 30
+    std 30, {GPR} + 8*31(31)
+.endm
+
+// The message has no capabilities and at most eight words. Clobbers r24.
+.macro CHECK_MESSAGE
+    andi. 24, 12, 0x1ff
+    cmpldi 24, 8
+    bgt- fast_refused
+.endm
+
+// The thread's decoded CNode is current; r30 = its address, r29 = its number of slots.
+.macro CHECK_CSPACE
+    ld 24, {TCB_EPOCH}(31)
+    ld 25, {CORE_EPOCH}(13)
+    cmpd 24, 25
+    ld 29, {FAST_SLOTS}(31)
+    ld 30, {FAST_CNODE}(31)
+    bne- fast_refused
+.endm
+
+// \slot = address of the slot that capability pointer \cptr names.
+.macro LOOK_UP slot, cptr
+    cmpld \cptr, 29
+    sldi \slot, \cptr, 5
+    add \slot, \slot, 30
+    bge- fast_refused
+.endm
+
+    .globl fast_call
+fast_call:
+    TAKE_SCRATCH
+    CHECK_MESSAGE
+    CHECK_CSPACE
+    LOOK_UP 25, 3
+    ld 26, {W0}(25)
+    ld 30, {W1}(25)
+    srdi 27, 26, 48
+    andi. 28, 27, 0xff00 | {SEND} | {CAN_REPLY}
+    cmpldi 28, {CALLABLE}
+    bne- fast_refused
+    clrldi 26, 26, 16             // r26 = endpoint, r27 = type and rights, r30 = badge
+    ld 24, {EP_STATE}(26)
+    ld 25, {EP_HOME}(26)
+    ld 29, {CORE_ID}(13)
+    cmpdi 24, {EP_RECEIVE}
+    cmpd 1, 25, 29
+    bne- fast_refused
+    bne- 1, fast_refused
+    mr 25, 27                     // r25 = type and rights
+    ld 27, {EP_HEAD}(26)          // r27 = server
+    ld 24, {TCB_CORE}(27)
+    ld 28, {TCB_SC}(27)
+    cmpd 24, 29
+    cmpdi 1, 28, 0
+    bne- fast_refused
+    bne- 1, fast_refused          // it is not passive
+    ld 28, {TCB_REPLY}(27)        // r28 = reply object
+    ld 29, {TCB_PID}(27)          // r29 = its PID
+    cmpdi 28, 0
+    cmpdi 1, 29, 0
+    beq- fast_refused
+    beq- 1, fast_refused
+    ld 24, {TCB_PRIORITY}(27)
+    ld 23, {TCB_PRIORITY}(31)
+    cmpld 24, 23
+    blt- fast_refused
+
+// Nothing fails from here on. The caller's registers; r14..r22 are scratch then.
+    std 0, {GPR}(31)
+    std 1, {GPR} + 8*1(31)
+    std 2, {GPR} + 8*2(31)
+    .irp n, 3,4,5,6,7,8,9,10,11,12,14,15,16,17,18,19,20,21,22
+    std \n, {GPR} + 8*\n(31)
+    .endr
+    mfspr 14, {HSPRG1}
+    mfcr 15
+    mfspr 16, {SRR0}
+    std 14, {GPR} + 8*13(31)
+    std 15, {CR}(31)
+    std 16, {PC}(31)
+    li 0, 0
+// The server leaves the endpoint's queue.
+    ld 14, {TCB_NEXT}(27)
+    std 14, {EP_HEAD}(26)
+    cmpdi 14, 0
+    bne- 2f
+    std 0, {EP_TAIL}(26)
+    std 0, {EP_STATE}(26)
+1:
+// The reply object goes on top of the scheduling context's call stack.
+    ld 15, {TCB_SC}(31)           // r15 = scheduling context
+    ld 16, {SC_REPLY}(15)
+    rldicl 17, 25, 62, 63         // Grant
+    cmpdi 16, 0
+    std 16, {REPLY_PREV}(28)
+    std 15, {REPLY_SC}(28)
+    std 31, {REPLY_TCB}(28)
+    std 17, {REPLY_GRANT}(28)
+    std 28, {SC_REPLY}(15)
+    bne- 3f
+4:
+    li 18, {BLOCKED_ON_REPLY}
+    li 19, {RUNNING}
+    std 28, {TCB_REPLY}(31)
+    std 18, {TCB_STATE}(31)
+    std 0, {TCB_SC}(31)
+    std 15, {TCB_SC}(27)
+    std 27, {SC_TCB}(15)
+    std 19, {TCB_STATE}(27)
+    std 0, {TCB_REPLY}(27)
+    mr 3, 30
+    b fast_switch
+// More receivers wait.
+2:  std 0, {TCB_PREV}(14)
+    std 0, {TCB_NEXT}(27)
+    b 1b
+// The caller itself runs on a donated scheduling context.
+3:  std 28, {REPLY_NEXT}(16)
+    std 0, {REPLY_SC}(16)
+    b 4b
+
+    .globl fast_reply_recv
+fast_reply_recv:
+    TAKE_SCRATCH
+    CHECK_MESSAGE
+    CHECK_CSPACE
+    LOOK_UP 25, 3
+    LOOK_UP 28, 14
+    ld 26, {W0}(25)
+    ld 28, {W0}(28)
+    srdi 27, 26, 48
+    srdi 25, 28, {TYPE_SHIFT}
+    andi. 27, 27, 0xff00 | {RECEIVE}
+    cmpldi 27, {RECEIVABLE}
+    cmpdi 1, 25, {REPLY_TAG}
+    bne- fast_refused
+    bne- 1, fast_refused
+    clrldi 26, 26, 16             // r26 = endpoint
+    clrldi 28, 28, 16             // r28 = reply object
+    ld 24, {TCB_NOTIFICATION}(31)
+    ld 25, {EP_STATE}(26)
+    ld 27, {REPLY_TCB}(28)        // r27 = caller
+    cmpdi 24, 0
+    cmpdi 1, 25, 0
+    cmpdi 5, 27, 0
+    bne- 6f                       // a notification is bound
+5:  bne- 1, fast_refused          // somebody waits at the endpoint
+    beq- 5, fast_refused          // nobody waits for an answer
+    ld 24, {TCB_STATE}(27)
+    ld 25, {TCB_FAULT}(27)
+    ld 29, {TCB_SC}(27)
+    ld 30, {TCB_KIND}(27)
+    cmpdi 24, {BLOCKED_ON_REPLY}
+    or 25, 25, 29
+    or 25, 25, 30
+    cmpdi 1, 25, 0
+    bne- fast_refused
+    bne- 1, fast_refused          // a fault, or it has time of its own, or is a vCPU
+    ld 24, {TCB_CORE}(27)
+    ld 25, {CORE_ID}(13)
+    ld 30, {EP_HOME}(26)
+    ld 29, {TCB_PID}(27)          // r29 = its PID
+    cmpd 24, 25
+    cmpd 1, 30, 25
+    cmpdi 5, 29, 0
+    bne- fast_refused
+    bne- 1, fast_refused
+    beq- 5, fast_refused
+    ld 30, {TCB_SC}(31)           // r30 = scheduling context
+    ld 24, {REPLY_SC}(28)
+    ld 25, {TCB_PRIORITY}(27)
+    cmpd 24, 30
+    ld 24, {READY_TOP}(13)
+    addi 25, 25, 1
+    cmpld 1, 25, 24
+    bne- fast_refused             // not the top of the call stack, or not this time
+    blt- 1, fast_refused          // somebody better is ready
+
+// Nothing fails from here on.
+    std 0, {GPR}(31)
+    std 1, {GPR} + 8*1(31)
+    std 2, {GPR} + 8*2(31)
+    std 3, {GPR} + 8*3(31)
+    std 12, {GPR} + 8*12(31)
+    .irp n, 14,15,16,17,18,19,20,21,22
+    std \n, {GPR} + 8*\n(31)
+    .endr
+    mfspr 14, {HSPRG1}
+    mfcr 15
+    mfspr 16, {SRR0}
+    std 14, {GPR} + 8*13(31)
+    std 15, {CR}(31)
+    std 16, {PC}(31)
+    li 0, 0
+    ld 16, {REPLY_PREV}(28)
+    cmpdi 16, 0
+    std 16, {SC_REPLY}(30)
+    std 0, {REPLY_PREV}(28)
+    std 0, {REPLY_SC}(28)
+    bne- 8f
+7:
+    li 18, {RUNNING}
+    li 19, {BLOCKED_ON_RECEIVE}
+    li 20, {EP_RECEIVE}
+    std 30, {TCB_SC}(27)
+    std 27, {SC_TCB}(30)
+    std 18, {TCB_STATE}(27)
+    std 0, {TCB_REPLY}(27)
+    std 0, {TCB_SC}(31)
+    std 19, {TCB_STATE}(31)
+    std 26, {TCB_BLOCKED_ON}(31)
+    std 28, {TCB_REPLY}(31)
+    std 0, {TCB_NEXT}(31)
+    std 0, {TCB_PREV}(31)
+    std 31, {REPLY_TCB}(28)
+    std 31, {EP_HEAD}(26)
+    std 31, {EP_TAIL}(26)
+    std 20, {EP_STATE}(26)
+    li 3, 0
+
+// Runs thread r27 with PID r29; r0 = 0, r3 = badge, r12 = message info, r4..r11 = message.
+fast_switch:
+    std 27, {CURRENT}(13)
+    ld 24, {ACTIVE_PID}(13)
+    cmpd 24, 29
+    beq- 9f
+    std 29, {ACTIVE_PID}(13)
+    mtspr {PIDR}, 29
+    isync
+    .long 0x7c00068c              // cp_abort
+9:  addi 24, 13, {S7}
+    stdcx. 24, 0, 24              // a reservation of the last thread must not serve this one
+    ld 25, {PC}(27)
+    ld 26, {PD_MSR}(13)
+    ld 28, {CR}(27)
+    mtspr {SRR0}, 25
+    mtspr {SRR1}, 26
+    mtcr 28
+    mtlr 0
+    mtxer 0
+    rldimi 12, 0, 9, 52           // no capability was unwrapped
+    clrldi 24, 12, 57
+    sldi 24, 24, 2
+    addi 24, 24, fast_clear_low@l
+    mtctr 24
+    ld 1, {GPR} + 8*1(27)
+    ld 2, {GPR} + 8*2(27)
+    ld 13, {GPR} + 8*13(27)
+    .irp n, 14,15,16,17,18,19,20,21,22,23,24,25,26,28,29,30,31
+    ld \n, {GPR} + 8*\n(27)
+    .endr
+    ld 27, {GPR} + 8*27(27)
+    bctr
+// What is beyond the message's length is the sender's own.
+    .globl fast_clear
+fast_clear:
+    li 4, 0
+    li 5, 0
+    li 6, 0
+    li 7, 0
+    li 8, 0
+    li 9, 0
+    li 10, 0
+    li 11, 0
+    mtctr 0
+    rfid
+
+// The notification must have nothing to deliver, and the thread must not run on its time (that is in
+// the check of the call stack).
+6:  ld 24, {NTFN_STATE}(24)
+    cmpdi 24, {NTFN_ACTIVE}
+    bne+ 5b
+    b fast_refused
+// The caller itself runs on a donated scheduling context.
+8:  std 0, {REPLY_NEXT}(16)
+    std 30, {REPLY_SC}(16)
+    b 7b
+
+// Leaves the call to the slow path.
+fast_refused:
+    .irp n, 23,24,25,26,27,28,29,30
+    ld \n, {GPR} + 8*\n(31)
+    .endr
+    ld 31, {GPR} + 8*31(31)
+    b syscall_slow
+"#,
+    HSPRG1 = const spr::HSPRG1,
+    SRR0 = const spr::SRR0,
+    SRR1 = const spr::SRR1,
+    PIDR = const spr::PIDR,
+    S7 = const offset_of!(Core, scratch) + 56,
+    CURRENT = const offset_of!(Core, current),
+    CORE_ID = const offset_of!(Core, id),
+    CORE_EPOCH = const offset_of!(Core, cspace_epoch),
+    ACTIVE_PID = const offset_of!(Core, active_pid),
+    READY_TOP = const offset_of!(Core, ready_top),
+    PD_MSR = const offset_of!(Core, arch) + 8 * arch_word::PD_MSR,
+    GPR = const offset_of!(Context, gpr),
+    PC = const offset_of!(Context, pc),
+    CR = const offset_of!(Context, cr),
+    TCB_STATE = const offset_of!(Tcb, state),
+    TCB_PID = const offset_of!(Tcb, pid),
+    TCB_EPOCH = const offset_of!(Tcb, cspace_epoch),
+    FAST_CNODE = const offset_of!(Tcb, fast_cnode),
+    FAST_SLOTS = const offset_of!(Tcb, fast_cnode_slots),
+    TCB_SC = const offset_of!(Tcb, sched_context),
+    TCB_REPLY = const offset_of!(Tcb, reply),
+    TCB_BLOCKED_ON = const offset_of!(Tcb, blocked_on),
+    TCB_NEXT = const offset_of!(Tcb, queue_next),
+    TCB_PREV = const offset_of!(Tcb, queue_prev),
+    TCB_PRIORITY = const offset_of!(Tcb, priority),
+    TCB_CORE = const offset_of!(Tcb, core),
+    TCB_NOTIFICATION = const offset_of!(Tcb, bound_notification),
+    TCB_FAULT = const offset_of!(Tcb, fault_label),
+    TCB_KIND = const offset_of!(Tcb, kind),
+    W0 = const offset_of!(Slot, w0),
+    W1 = const offset_of!(Slot, w1),
+    EP_HEAD = const offset_of!(Endpoint, head),
+    EP_TAIL = const offset_of!(Endpoint, tail),
+    EP_STATE = const offset_of!(Endpoint, state),
+    EP_HOME = const offset_of!(Endpoint, home_core),
+    REPLY_TCB = const offset_of!(Reply, tcb),
+    REPLY_PREV = const offset_of!(Reply, prev),
+    REPLY_NEXT = const offset_of!(Reply, next),
+    REPLY_SC = const offset_of!(Reply, sched_context),
+    REPLY_GRANT = const offset_of!(Reply, can_grant),
+    SC_TCB = const offset_of!(SchedContext, tcb),
+    SC_REPLY = const offset_of!(SchedContext, reply),
+    NTFN_STATE = const offset_of!(Notification, state),
+    SEND = const rights_bit::SEND,
+    CAN_REPLY = const rights_bit::CAN_REPLY,
+    RECEIVE = const rights_bit::RECEIVE,
+    CALLABLE = const CALLABLE,
+    RECEIVABLE = const RECEIVABLE,
+    REPLY_TAG = const tag::REPLY,
+    TYPE_SHIFT = const partita_kernel_core::cap::TYPE_SHIFT,
+    EP_RECEIVE = const EndpointState::Receive as u64,
+    NTFN_ACTIVE = const NotificationState::Active as u64,
+    RUNNING = const ThreadState::Running as u64,
+    BLOCKED_ON_REPLY = const ThreadState::BlockedOnReply as u64,
+    BLOCKED_ON_RECEIVE = const ThreadState::BlockedOnReceive as u64,
+);
+
+/// The numbers that `vectors.rs` compares with, and what the code above relies on.
+const _: () = {
+    assert!(syscall::CALL == -1 && syscall::REPLY_RECV == -2);
+    assert!(EndpointState::Idle as u64 == 0);
+    assert!(thread_kind::USER == 0);
+    assert!(1 << 2 == rights_bit::GRANT);
+};

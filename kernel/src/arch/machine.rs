@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The machine under the object model: POWER9 and POWER10.
+
+use super::{mmu, opal, spr, uart, xive};
+use crate::board;
+use crate::percore;
+use core::arch::asm;
+use partita_kernel_core::machine::Machine;
+use partita_kernel_core::object::Object;
+
+/// The processor and platform that the kernel runs on.
+pub struct Power;
+
+/// Message type of a hypervisor doorbell, bits 32:36 of the operand of msgsnd and msgclr.
+const DOORBELL_HYPERVISOR: u64 = 5 << 27;
+
+/// Takes back a doorbell that is pending on this core.
+pub fn clear_doorbell() {
+    // SAFETY: msgclr r4; only affects this core's pending doorbell.
+    unsafe {
+        asm!(".long 0x7c0001dc | 4<<11", in("r4") DOORBELL_HYPERVISOR, options(nostack, preserves_flags));
+    }
+}
+
+impl Machine for Power {
+    #[inline(always)]
+    fn object<T: Object>(&self, addr: u64) -> &T {
+        // SAFETY: an `Object` consists of cells of integers, so any bytes are a valid one and aliasing
+        // is allowed; the object model asks only for addresses of kernel memory that a capability or
+        // another object names (trait contract), aligned to the object's size.
+        unsafe { &*(addr as *const T) }
+    }
+
+    fn clear(&self, addr: u64, size: u64) {
+        // SAFETY: memory of the object model that it is about to make objects or frames of.
+        unsafe { mmu::clear(addr, size) }
+    }
+
+    #[inline(always)]
+    fn read_word(&self, addr: u64) -> u64 {
+        // SAFETY: normal memory, aligned (trait contract). Volatile: a PD writes it at any time.
+        unsafe { (addr as *const u64).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn write_word(&self, addr: u64, value: u64) {
+        // SAFETY: as for `read_word`.
+        unsafe { (addr as *mut u64).write_volatile(value) }
+    }
+
+    fn read_pte(&self, addr: u64) -> u64 {
+        // SAFETY: an entry of a radix tree, aligned (trait contract). Volatile: hardware reads and
+        // writes it.
+        u64::from_be(unsafe { (addr as *const u64).read_volatile() })
+    }
+
+    fn write_pte(&self, addr: u64, value: u64) {
+        if value >> 63 != 0 {
+            // What the new entry leads to is written before it can be reached.
+            mmu::sync_ptes();
+        }
+        // SAFETY: as for `read_pte`.
+        unsafe { (addr as *mut u64).write_volatile(value.to_be()) }
+    }
+
+    fn sync_ptes(&self) {
+        mmu::sync_ptes();
+    }
+
+    fn set_pid_root(&self, pid: u64, root: u64) {
+        mmu::set_pid_root(pid, root);
+    }
+
+    fn flush_range(&self, pid: u64, vaddr: u64, bits: u32) {
+        mmu::flush_range(pid, vaddr, bits);
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        spr::timebase()
+    }
+
+    #[inline(always)]
+    fn set_deadline(&self, deadline: u64) {
+        // One tick at least: HDEC interrupts when it passes from 0 to -1.
+        spr::set_hdec(deadline.saturating_sub(spr::timebase()).max(1));
+    }
+
+    fn preemption_pending(&self) -> bool {
+        spr::hdec_expired() || xive::pending()
+    }
+
+    fn irq_configure(&self, irq: u64, core: usize, _level: bool) -> bool {
+        // Level or edge is a property of the source, known to firmware.
+        percore::core(core).is_some_and(|c| xive::configure(irq, c))
+    }
+
+    fn irq_mask(&self, irq: u64) {
+        xive::mask(irq);
+    }
+
+    fn irq_ack(&self, irq: u64) {
+        xive::acknowledge(irq);
+    }
+
+    fn kick(&self, core: usize) {
+        if let Some(c) = percore::core(core)
+            && c.online.get() != 0
+        {
+            // SAFETY: msgsnd r4: a doorbell to a core that runs this kernel, after the stores that it
+            // is about.
+            unsafe {
+                asm!("sync", ".long 0x7c00019c | 4<<11", in("r4") DOORBELL_HYPERVISOR | c.pir.get(), options(nostack, preserves_flags));
+            }
+        }
+    }
+
+    fn power_off(&self) {
+        // Firmware that refuses leaves the machine running; the caller goes on.
+        let _ = opal::power_down();
+    }
+
+    fn reboot(&self) {
+        // As for `power_off`.
+        let _ = opal::reboot();
+    }
+
+    fn read_clock(&self) -> Option<(u64, u64)> {
+        opal::rtc_read().ok()
+    }
+
+    fn write_clock(&self, year_month_day: u64, hour_minute_second_ms: u64) -> bool {
+        opal::rtc_write(year_month_day, hour_minute_second_ms).is_ok()
+    }
+
+    fn debug_put_char(&self, byte: u8) {
+        if cfg!(printing) {
+            uart::put(byte);
+        }
+    }
+
+    fn sync_instructions(&self, addr: u64, size: u64) {
+        mmu::sync_instructions(addr, size);
+    }
+
+    fn timebase_hz(&self) -> u64 {
+        board::TIMEBASE_HZ
+    }
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The kernel's state: what all cores share, and what each core has beside its [`Core`] of the object
+//! model: a stack for the kernel, and a place where the registers go when the kernel itself is
+//! interrupted.
+
+use crate::board;
+use core::cell::{Cell, UnsafeCell};
+use core::mem::MaybeUninit;
+use partita_abi::limits;
+use partita_kernel_core::Global;
+use partita_kernel_core::object::{Context, Core};
+
+/// Cores that the kernel has data for: the board's number, which the object model must hold.
+pub const MAX_CORES: usize = board::MAX_CORES;
+const _: () = assert!(MAX_CORES <= limits::MAX_CORES);
+
+/// A static that is not `Sync` by its type.
+#[repr(transparent)]
+pub struct Shared<T>(pub T);
+
+// SAFETY: interrupts are off in the kernel, and one core runs kernel code at a time (docs/KERNEL.md,
+// locking); what belongs to one core is used by that core only.
+unsafe impl<T> Sync for Shared<T> {}
+
+/// Bytes of a kernel stack.
+const STACK_BYTES: usize = 16384;
+/// Bytes of the first frame: back chain, CR, LR, TOC and eight parameters (ELFv2), rounded up.
+const FIRST_FRAME: u64 = 128;
+
+#[repr(C, align(128))]
+struct Stack(UnsafeCell<[u8; STACK_BYTES]>);
+
+impl Stack {
+    /// Stack pointer of the first caller on this stack.
+    fn top(&self) -> u64 {
+        self.0.get() as u64 + STACK_BYTES as u64 - FIRST_FRAME
+    }
+}
+
+#[repr(C, align(128))]
+struct PerCore {
+    crash: Context,
+    stack: Stack,
+    crash_stack: Stack,
+}
+
+// SAFETY: cells of integers: all zeros is a valid value.
+static GLOBAL: Shared<Global> = Shared(unsafe { MaybeUninit::zeroed().assume_init() });
+
+// SAFETY: cells of integers and bytes: all zeros is a valid value.
+static PER_CORE: Shared<[PerCore; MAX_CORES]> =
+    Shared(unsafe { MaybeUninit::zeroed().assume_init() });
+
+/// The machine-dependent words of [`Core::arch`].
+pub mod arch_word {
+    /// MSR of every PD.
+    pub const PD_MSR: usize = 0;
+    /// Real address of the [`Context`] for the kernel's own registers when it is interrupted.
+    ///
+    /// [`Context`]: partita_kernel_core::object::Context
+    pub const CRASH_CONTEXT: usize = 1;
+    /// Stack that the crash handler runs on.
+    pub const CRASH_STACK: usize = 2;
+    /// Index of the next entry of this core's interrupt event queue.
+    pub const EQ_INDEX: usize = 3;
+    /// Generation bit (0 or 1) of a fresh entry of that queue.
+    pub const EQ_GENERATION: usize = 4;
+}
+
+/// What all cores share.
+pub fn global() -> &'static Global {
+    &GLOBAL.0
+}
+
+/// The core with number `id`; `None` from [`MAX_CORES`] on.
+pub fn core(id: usize) -> Option<&'static Core> {
+    GLOBAL.0.cores.get(id)
+}
+
+/// Fills in what the assembly needs: stacks, TOC, number.
+pub fn init(id: usize, pir: u64, toc: u64, pd_msr: u64) -> Option<&'static Core> {
+    let (p, core) = (PER_CORE.0.get(id)?, core(id)?);
+    core.id.set(id as u64);
+    core.pir.set(pir);
+    core.toc.set(toc);
+    core.stack_top.set(p.stack.top());
+    set(core, arch_word::PD_MSR, pd_msr);
+    set(core, arch_word::CRASH_CONTEXT, &raw const p.crash as u64);
+    set(core, arch_word::CRASH_STACK, p.crash_stack.top());
+    Some(core)
+}
+
+/// The registers of the kernel when it was interrupted.
+pub fn crash_context(core: &Core) -> Option<&'static Context> {
+    PER_CORE.0.get(core.id.get() as usize).map(|p| &p.crash)
+}
+
+/// Reads a word of [`arch_word`].
+pub fn get(core: &Core, word: usize) -> u64 {
+    core.arch.get(word).map_or(0, Cell::get)
+}
+
+/// Writes a word of [`arch_word`].
+pub fn set(core: &Core, word: usize, value: u64) {
+    if let Some(cell) = core.arch.get(word) {
+        cell.set(value);
+    }
+}
