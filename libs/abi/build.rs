@@ -18,6 +18,14 @@ struct Abi {
     user_context: UserContext,
     microkit: BTreeMap<String, i64>,
     init_cnode: BTreeMap<String, i64>,
+    guest: Guest,
+}
+
+#[derive(Deserialize)]
+struct Guest {
+    exits: Vec<String>,
+    actions: Vec<String>,
+    registers: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -182,15 +190,36 @@ fn main() {
     }
     writeln!(out, "}}").unwrap();
 
-    writeln!(out, "/// Word numbers of a thread's registers (TCBReadRegisters, TCBWriteRegisters).\npub mod user_context {{").unwrap();
-    for (i, r) in abi.user_context.registers.iter().enumerate() {
-        writeln!(out, "    /// `{r}`.\n    pub const {}: usize = {i};", r.to_uppercase()).unwrap();
-    }
-    writeln!(out, "    /// Words in all.\n    pub const COUNT: usize = {};", abi.user_context.registers.len()).unwrap();
-    writeln!(out, "    /// Names, in order.\n    pub const NAMES: [&str; COUNT] = {:?};\n}}", abi.user_context.registers).unwrap();
+    registers(
+        &mut out,
+        "user_context",
+        "Word numbers of a thread's registers (TCBReadRegisters, TCBWriteRegisters).",
+        &abi.user_context.registers,
+    );
+    let mut exits = vec![("None".to_string(), "Not an exit.".to_string())];
+    exits.extend(abi.guest.exits.iter().map(|e| (e.clone(), format!("Exit `{e}`."))));
+    enumeration(&mut out, "GuestExit", "Labels of exits of a guest's processor.", &exits);
+    let actions: Vec<_> =
+        abi.guest.actions.iter().map(|a| (a.clone(), format!("Action `{a}`."))).collect();
+    enumeration(&mut out, "ReplyAction", "Actions of a reply to an exit (label bits 51:48).", &actions);
+    registers(
+        &mut out,
+        "vcpu_register",
+        "Word numbers of a VCPU's registers (VCPUReadRegisters, VCPUWriteRegisters).",
+        &abi.guest.registers,
+    );
 
     let dest = PathBuf::from(std::env::var("OUT_DIR").unwrap()).join("generated.rs");
     std::fs::write(dest, out).expect("OUT_DIR is writable");
+}
+
+fn registers(out: &mut String, module: &str, doc: &str, names: &[String]) {
+    writeln!(out, "/// {doc}\npub mod {module} {{").unwrap();
+    for (i, r) in names.iter().enumerate() {
+        writeln!(out, "    /// `{r}`.\n    pub const {}: usize = {i};", r.to_uppercase()).unwrap();
+    }
+    writeln!(out, "    /// Words in all.\n    pub const COUNT: usize = {};", names.len()).unwrap();
+    writeln!(out, "    /// Names, in order.\n    pub const NAMES: [&str; COUNT] = {names:?};\n}}").unwrap();
 }
 
 /// `NBSendRecv` -> `NB_SEND_RECV`, `VMFault` -> `VM_FAULT`.
