@@ -54,20 +54,19 @@ macro_rules! declare_protection_domain {
     };
 }
 
-/// The machine code of the entry: TOC pointer, stack, back chain, then `entry`. The relocations
-/// without effect keep the symbols that the image tool looks for.
+/// The machine code of the entry, which keeps the symbols that the image tool looks for.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! _declare_entry {
     ($entry:ident) => {
-        $crate::_declare_entry!(@asm [] [] $entry);
+        $crate::_declare_entry!(@ [] [] $entry);
     };
     ($entry:ident, $stack:expr) => {
         #[cfg(target_arch = "powerpc64")]
         static __SEL4_MICROKIT_STACK: $crate::_private::Stack<{ $stack }> =
             $crate::_private::Stack::new();
         $crate::_declare_entry!(
-            @asm
+            @
             [
                 "addis 1, 2, {stack}@toc@ha",
                 "addi 1, 1, {stack}@toc@l",
@@ -78,33 +77,19 @@ macro_rules! _declare_entry {
             $entry
         );
     };
-    (@asm [$($set_stack:literal,)*] [$($operands:tt)*] $entry:ident) => {
-        #[cfg(target_arch = "powerpc64")]
-        ::core::arch::global_asm!(
-            ".section .text._start, \"ax\", @progbits",
-            ".globl _start",
-            ".type _start, @function",
-            "_start:",
-            "bcl 20, 31, 1f",
-            "1: mflr 2",
-            "addis 2, 2, (.TOC. - 1b)@ha",
-            "addi 2, 2, (.TOC. - 1b)@l",
-            $($set_stack,)*
-            "li 0, 0",
-            "stdu 0, -32(1)",
-            "bl {entry}",
-            "nop",
-            "trap",
-            ".reloc _start, R_PPC64_NONE, microkit_name",
-            ".reloc _start, R_PPC64_NONE, microkit_passive",
-            ".reloc _start, R_PPC64_NONE, microkit_irqs",
-            ".reloc _start, R_PPC64_NONE, microkit_notifications",
-            ".reloc _start, R_PPC64_NONE, microkit_pps",
-            ".reloc _start, R_PPC64_NONE, microkit_ioports",
-            ".size _start, . - _start",
-            ".text",
-            $($operands)*
-            entry = sym $entry,
+    (@ [$($set_stack:literal,)*] [$($operands:tt)*] $entry:ident) => {
+        $crate::_private::sel4::_entry!(
+            set_stack = [$($set_stack,)*],
+            keep = [
+                "microkit_name",
+                "microkit_passive",
+                "microkit_irqs",
+                "microkit_notifications",
+                "microkit_pps",
+                "microkit_ioports",
+            ],
+            operands = [$($operands)*],
+            entry = $entry
         );
     };
 }

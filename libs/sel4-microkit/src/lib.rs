@@ -65,4 +65,5 @@ pub mod _private {
     pub use crate::entry::{Stack, start};
     pub use crate::heap::{Arena, StaticHeap};
     pub use crate::symbols::{region, slice_region};
+    pub use sel4;
 }

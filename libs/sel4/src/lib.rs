@@ -15,6 +15,7 @@
 pub mod arch;
 mod cap_rights;
 mod cptr;
+mod entry;
 mod error;
 mod fault;
 pub mod init_thread;

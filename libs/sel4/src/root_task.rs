@@ -70,30 +70,20 @@ macro_rules! root_task {
             $crate::root_task::enter(boot_info, $main)
         }
 
-        ::core::arch::global_asm!(
-            ".section .text._start, \"ax\", @progbits",
-            ".globl _start",
-            ".type _start, @function",
-            "_start:",
-            "bcl 20, 31, 1f",
-            "1: mflr 2",
-            "addis 2, 2, (.TOC. - 1b)@ha",
-            "addi 2, 2, (.TOC. - 1b)@l",
-            "addis 1, 2, {stack}@toc@ha",
-            "addi 1, 1, {stack}@toc@l",
-            // The stack's size does not fit a 16-bit immediate.
-            "addis 1, 1, {size}@ha",
-            "addi 1, 1, {size}@l",
-            "li 0, 0",
-            "stdu 0, -32(1)",
-            "bl {entry}",
-            "nop",
-            "trap",
-            ".size _start, . - _start",
-            ".text",
-            stack = sym __SEL4_ROOT_TASK_STACK,
-            size = const $crate::root_task::STACK_SIZE,
-            entry = sym __sel4_root_task_entry,
+        $crate::_entry!(
+            set_stack = [
+                "addis 1, 2, {stack}@toc@ha",
+                "addi 1, 1, {stack}@toc@l",
+                // The stack's size does not fit a 16-bit immediate.
+                "addis 1, 1, {size}@ha",
+                "addi 1, 1, {size}@l",
+            ],
+            keep = [],
+            operands = [
+                stack = sym __SEL4_ROOT_TASK_STACK,
+                size = const $crate::root_task::STACK_SIZE,
+            ],
+            entry = __sel4_root_task_entry
         );
 
         #[panic_handler]

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Attributes of mappings.
 
-/// Attributes of a mapping. Cacheability follows the frame (device memory is cache-inhibited), so
-/// what remains is whether instructions may be fetched.
+/// Attributes of a mapping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmAttributes(u64);
 
@@ -13,6 +12,8 @@ impl VmAttributes {
     pub const DEFAULT: Self = Self::NONE;
     /// No instruction is fetched from the page.
     pub const EXECUTE_NEVER: Self = VmAttributes(1);
+    /// Cache-inhibited and guarded. Device memory always is.
+    pub const CACHE_INHIBITED: Self = VmAttributes(2);
 
     /// The word that the kernel takes.
     pub const fn into_bits(self) -> u64 {
