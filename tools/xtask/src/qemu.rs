@@ -34,6 +34,9 @@ pub struct Machine {
 /// Default memory, as QEMU takes it.
 pub const MEMORY: &str = "2G";
 
+/// Bound of a run without a terminal, where nobody can end it.
+const UNATTENDED: Duration = Duration::from_secs(600);
+
 impl Machine {
     /// A machine of a board with one core and the default memory.
     pub fn new(board: &Board, image: &Path) -> Self {
@@ -77,8 +80,11 @@ impl Machine {
         command
     }
 
-    /// Runs it at this terminal (Ctrl-A X ends QEMU). `bound` None: as long as the user likes.
+    /// Runs it at this terminal (Ctrl-A X ends QEMU). `bound` None: as long as the user likes, or
+    /// [`UNATTENDED`] where there is no terminal.
     pub fn interactive(&self, bound: Option<Duration>) -> Result<()> {
+        let attended = std::io::stdin().is_terminal();
+        let bound = bound.or((!attended).then_some(UNATTENDED));
         let saved = Terminal::save();
         let mut running = Running::start(&mut self.bound_command())?;
         let status = running.wait(bound);

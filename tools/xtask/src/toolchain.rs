@@ -112,7 +112,11 @@ fn flags(root: &Path) -> Result<OsString> {
         }
     }
     if let Some(prefix) = bin().parent() {
-        flags.push(remap(&prefix.join("lib/rustlib/src/rust"), "/rust"));
+        let source = prefix.join("lib/rustlib/src/rust");
+        flags.push(remap(&source, "/rust"));
+        if let Ok(source) = source.canonicalize() {
+            flags.push(remap(&source, "/rust"));
+        }
     }
     Ok(flags.join(std::ffi::OsStr::new("\u{1f}")))
 }

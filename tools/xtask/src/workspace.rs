@@ -193,8 +193,6 @@ pub struct Board {
     pub qemu_machine: String,
     /// Most cores that the kernel runs on.
     pub max_cores: u32,
-    /// Timebase ticks per second.
-    pub timebase_hz: u64,
 }
 
 #[cfg(test)]
