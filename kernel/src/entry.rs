@@ -7,7 +7,6 @@ use crate::arch::{opal, spr, xive};
 use crate::percore;
 use partita_abi::FaultLabel;
 use partita_kernel_core::Kernel;
-use partita_kernel_core::machine::Machine;
 use partita_kernel_core::object::{Context, Core, Ref, Tcb};
 
 /// Bits of SRR1 that tell the cause of an instruction storage interrupt.
@@ -21,6 +20,10 @@ fn kernel(core: &Core) -> Kernel<'_, Power> {
 
 /// A system call of the current thread, whose registers are in its TCB.
 pub extern "C" fn kernel_syscall(core: &Core) {
+    #[cfg(debug_syscalls)]
+    if crate::debug::system_call(core) {
+        return;
+    }
     let k = kernel(core);
     k.syscall();
     k.finish();
@@ -71,7 +74,7 @@ fn asynchronous(k: &Kernel<'_, Power>, core: &Core, vector: u64) -> bool {
 
 /// Sends the fault of the running thread.
 fn fault(k: &Kernel<'_, Power>, thread: Ref<Tcb>, vector: u64, srr1: u64) {
-    let context: &Context = &Power.object::<Tcb>(thread.addr()).context;
+    let context: &Context = &Power::at::<Tcb>(thread.addr()).context;
     let pc = context.pc.get();
     let data = |address, status| (FaultLabel::VMFault, [pc, address, 0, status, 0], 4);
     let instruction = |address| {
@@ -103,4 +106,6 @@ fn fault(k: &Kernel<'_, Power>, thread: Ref<Tcb>, vector: u64, srr1: u64) {
         _ => exception(0),
     };
     k.fault(label, &words[..count]);
+    #[cfg(debug_syscalls)]
+    crate::debug::unhandled_fault(thread, label, &words[..count]);
 }

@@ -12,6 +12,8 @@ mod arch;
 mod board;
 #[cfg(target_arch = "powerpc64")]
 mod boot;
+#[cfg(all(target_arch = "powerpc64", debug_syscalls))]
+mod debug;
 #[cfg(target_arch = "powerpc64")]
 mod entry;
 #[cfg(any(target_arch = "powerpc64", test))]

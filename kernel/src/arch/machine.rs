@@ -22,13 +22,21 @@ pub fn clear_doorbell() {
     }
 }
 
+impl Power {
+    /// The object of type `T` at real address `addr`: see [`Machine::object`], whose contract it has.
+    #[inline(always)]
+    pub fn at<T: Object>(addr: u64) -> &'static T {
+        // SAFETY: an `Object` consists of cells of integers, so any bytes are a valid one and aliasing
+        // is allowed; callers ask only for addresses of kernel memory that a capability or another
+        // object names (trait contract), aligned to the object's size.
+        unsafe { &*(addr as *const T) }
+    }
+}
+
 impl Machine for Power {
     #[inline(always)]
     fn object<T: Object>(&self, addr: u64) -> &T {
-        // SAFETY: an `Object` consists of cells of integers, so any bytes are a valid one and aliasing
-        // is allowed; the object model asks only for addresses of kernel memory that a capability or
-        // another object names (trait contract), aligned to the object's size.
-        unsafe { &*(addr as *const T) }
+        Power::at(addr)
     }
 
     fn clear(&self, addr: u64, size: u64) {
@@ -141,6 +149,11 @@ impl Machine for Power {
 
     fn sync_instructions(&self, addr: u64, size: u64) {
         mmu::sync_instructions(addr, size);
+    }
+
+    #[cfg(debug_syscalls)]
+    fn debug_name_thread(&self, tcb: u64, name: &[u8]) {
+        crate::debug::set_name(tcb, name.iter().copied());
     }
 
     fn timebase_hz(&self) -> u64 {

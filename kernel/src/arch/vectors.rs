@@ -130,6 +130,7 @@ vector_c00_from_pd:
     mfspr 0, \srr0
     std 0, {PC}(11)
     mfspr 5, \srr1
+    std 5, {MSR}(11)
     mr 3, 13
     mr 4, 12
     ld 1, {STACK}(13)
@@ -169,7 +170,6 @@ vector_c00_from_pd:
     JUMP exception_from_idle
 1:  ld 11, {CRASH_CONTEXT}(13)
     SAVE \srr0, \srr1
-    std 5, {MSR}(11)
     ld 1, {CRASH_STACK}(13)
     JUMP exception_in_kernel
 .endm
@@ -202,7 +202,6 @@ vector_c00_from_guest:
 exception_from_guest:
     ld 11, {CRASH_CONTEXT}(13)
     SAVE {SRR0}, {SRR1}
-    std 5, {MSR}(11)
     ld 1, {CRASH_STACK}(13)
     JUMP exception_in_kernel
 
