@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The client's side.
+
+use crate::{Console, rings};
+use core::fmt;
+use sel4_shared_memory::SharedMemoryRef;
+use sel4_shared_ring_buffer::roles::{Read, Write};
+use sel4_shared_ring_buffer::{InitializationStrategy, PeerMisbehaviorError, RingBuffer};
+
+/// How often a write to a full ring notifies the server before it gives bytes up. The server has the
+/// higher priority, so that each notification lets it send what the port takes.
+const PATIENCE: u32 = 100_000;
+
+/// A client of the server.
+pub struct Client<F> {
+    tx: RingBuffer<'static, Write, u8>,
+    rx: RingBuffer<'static, Read, u8>,
+    notify: F,
+    patience: u32,
+    lost: u64,
+}
+
+impl<F> fmt::Debug for Client<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("lost", &self.lost)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F: Fn()> Client<F> {
+    /// A client with its region; `notify` notifies the server.
+    pub fn new(console: SharedMemoryRef<'static, Console>, notify: F) -> Self {
+        let (tx, rx) = rings(console);
+        let strategy = InitializationStrategy::ReadState;
+        Client {
+            tx: RingBuffer::new(tx, strategy),
+            rx: RingBuffer::new(rx, strategy),
+            notify,
+            patience: PATIENCE,
+            lost: 0,
+        }
+    }
+
+    /// The next byte that was typed, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If the server misbehaves.
+    pub fn read(&mut self) -> Result<Option<u8>, PeerMisbehaviorError> {
+        self.rx.dequeue()
+    }
+
+    /// Writes bytes as they are. When the ring is full the server is notified again and again; if
+    /// that does not help (the server is gone), bytes are lost and counted.
+    ///
+    /// # Errors
+    ///
+    /// If the server misbehaves.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), PeerMisbehaviorError> {
+        for &byte in bytes {
+            while self.tx.enqueue_and_commit(byte)?.is_err() {
+                if self.patience == 0 {
+                    self.lost += 1;
+                    break;
+                }
+                self.patience -= 1;
+                (self.notify)();
+            }
+        }
+        (self.notify)();
+        if !self.tx.is_full()? {
+            self.patience = PATIENCE;
+        }
+        Ok(())
+    }
+
+    /// Bytes that were lost.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+/// Text: a newline becomes carriage return and newline.
+impl<F: Fn()> fmt::Write for Client<F> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for (i, line) in s.split('\n').enumerate() {
+            if i > 0 {
+                self.write(b"\r\n").map_err(|_| fmt::Error)?;
+            }
+            if !line.is_empty() {
+                self.write(line.as_bytes()).map_err(|_| fmt::Error)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The server's side.
+
+use crate::{Console, rings};
+use core::fmt;
+use partita_uart::{FIFO_SIZE, Registers, Uart};
+use sel4_shared_memory::SharedMemoryRef;
+use sel4_shared_ring_buffer::roles::{Read, Write};
+use sel4_shared_ring_buffer::{InitializationStrategy, PeerMisbehaviorError, RingBuffer};
+
+/// Clients at most: as many as there are digits.
+pub const MAX_CLIENTS: usize = 10;
+
+/// Ctrl-].
+const ESCAPE: u8 = 0x1d;
+
+/// Bytes that one client may send before another one's turn comes, unless it ends a line earlier.
+const QUANTUM: usize = 256;
+
+/// FIFOs that are sent before other events are looked at: a client on another core could fill its
+/// ring as fast as it is emptied.
+const SEND_LIMIT: usize = 256;
+
+/// Number of a client, 0 to 9.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientId(usize);
+
+impl ClientId {
+    /// The client with this number; `None` if there cannot be one.
+    pub const fn new(number: usize) -> Option<Self> {
+        if number < MAX_CLIENTS {
+            Some(ClientId(number))
+        } else {
+            None
+        }
+    }
+
+    /// Its number.
+    pub const fn number(self) -> usize {
+        self.0
+    }
+}
+
+/// Clients that must be notified.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Clients(u16);
+
+impl Clients {
+    fn add(&mut self, client: usize) {
+        self.0 |= 1 << client;
+    }
+
+    /// The clients, lowest number first.
+    pub fn iter(self) -> impl Iterator<Item = ClientId> {
+        (0..MAX_CLIENTS)
+            .filter(move |i| self.0 & 1 << i != 0)
+            .map(ClientId)
+    }
+}
+
+/// What went wrong so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Typed bytes that no client had room for.
+    pub dropped: u64,
+    /// Clients cut off because they misbehaved.
+    pub cut_off: u32,
+}
+
+struct Rings {
+    tx: RingBuffer<'static, Read, u8>,
+    rx: RingBuffer<'static, Write, u8>,
+}
+
+/// The server.
+pub struct Server<R> {
+    uart: Uart<R>,
+    clients: [Option<Rings>; MAX_CLIENTS],
+    /// Who is typed to.
+    selected: usize,
+    escaped: bool,
+    /// Whose turn it is to send, and how many bytes are left of it.
+    sender: usize,
+    quantum: usize,
+    statistics: Statistics,
+}
+
+impl<R> fmt::Debug for Server<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("selected", &self.selected)
+            .field("statistics", &self.statistics)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R: Registers> Server<R> {
+    /// A server without clients. Takes the port over.
+    pub fn new(mut uart: Uart<R>) -> Self {
+        uart.initialise(true);
+        Server {
+            uart,
+            clients: [const { None }; MAX_CLIENTS],
+            selected: 0,
+            escaped: false,
+            sender: 0,
+            quantum: QUANTUM,
+            statistics: Statistics::default(),
+        }
+    }
+
+    /// Adds a client with its region.
+    pub fn add_client(&mut self, client: ClientId, console: SharedMemoryRef<'static, Console>) {
+        let (tx, rx) = rings(console);
+        let strategy = InitializationStrategy::ReadState;
+        self.clients[client.0] = Some(Rings {
+            tx: RingBuffer::new(tx, strategy),
+            rx: RingBuffer::new(rx, strategy),
+        });
+    }
+
+    /// What went wrong so far.
+    pub fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
+    /// The port interrupted, or a client notified: moves bytes both ways as far as they go.
+    pub fn poll(&mut self) -> Clients {
+        let mut notify = Clients::default();
+        self.uart.acknowledge();
+        self.receive(&mut notify);
+        self.send(&mut notify);
+        notify
+    }
+
+    fn receive(&mut self, notify: &mut Clients) {
+        // A client cannot make this longer: it ends when the port is empty.
+        while let Some(byte) = self.uart.receive() {
+            let selecting = core::mem::replace(&mut self.escaped, false);
+            match (selecting, byte) {
+                (false, ESCAPE) => self.escaped = true,
+                (true, b'0'..=b'9') => {
+                    let client = usize::from(byte - b'0');
+                    if self.clients[client].is_some() {
+                        self.selected = client;
+                    }
+                }
+                _ => self.deliver(byte, notify),
+            }
+        }
+    }
+
+    fn deliver(&mut self, byte: u8, notify: &mut Clients) {
+        let Some(rings) = &mut self.clients[self.selected] else {
+            self.statistics.dropped += 1;
+            return;
+        };
+        match rings.rx.enqueue_and_commit(byte) {
+            Ok(Ok(())) => notify.add(self.selected),
+            Ok(Err(_)) => {
+                self.statistics.dropped += 1;
+                notify.add(self.selected);
+            }
+            Err(error) => self.cut_off(self.selected, error),
+        }
+    }
+
+    /// Sends as much as the port takes.
+    fn send(&mut self, notify: &mut Clients) {
+        for _ in 0..SEND_LIMIT {
+            if !self.uart.can_transmit() {
+                break;
+            }
+            let mut bytes = [0; FIFO_SIZE];
+            let mut count = 0;
+            while count < FIFO_SIZE
+                && let Some(byte) = self.next_byte(notify)
+            {
+                bytes[count] = byte;
+                count += 1;
+            }
+            if count == 0 {
+                self.uart.set_transmit_interrupt(false);
+                return;
+            }
+            self.uart.transmit(bytes.into_iter().take(count));
+        }
+        // The port says when it takes more: at once if it was only the limit.
+        self.uart.set_transmit_interrupt(true);
+    }
+
+    /// The next byte to send. Clients take turns by lines.
+    fn next_byte(&mut self, notify: &mut Clients) -> Option<u8> {
+        for _ in 0..=MAX_CLIENTS {
+            let sender = self.sender;
+            if let Some(rings) = &mut self.clients[sender] {
+                match rings.tx.dequeue() {
+                    Ok(Some(byte)) => {
+                        // Who found its ring full learns that there is room again.
+                        notify.add(sender);
+                        self.quantum -= 1;
+                        if byte == b'\n' || self.quantum == 0 {
+                            self.next_sender();
+                        }
+                        return Some(byte);
+                    }
+                    Ok(None) => {}
+                    Err(error) => self.cut_off(sender, error),
+                }
+            }
+            self.next_sender();
+        }
+        None
+    }
+
+    fn next_sender(&mut self) {
+        self.sender = (self.sender + 1) % MAX_CLIENTS;
+        self.quantum = QUANTUM;
+    }
+
+    fn cut_off(&mut self, client: usize, _error: PeerMisbehaviorError) {
+        self.clients[client] = None;
+        self.statistics.cut_off += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Client;
+    use core::fmt::Write as _;
+    use core::ptr::NonNull;
+    use core::sync::atomic::Ordering;
+    use partita_uart::Register;
+    use proptest::prelude::*;
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::rc::Rc;
+    use zerocopy::FromZeros;
+
+    /// The lines of a port that sends at once, or that takes `room` bytes and then is busy.
+    #[derive(Default)]
+    struct Lines {
+        input: VecDeque<u8>,
+        output: Vec<u8>,
+        room: Option<usize>,
+        interrupt_enable: u8,
+    }
+
+    #[derive(Clone, Default)]
+    struct Port(Rc<RefCell<Lines>>);
+
+    impl Registers for Port {
+        fn read(&mut self, register: Register) -> u8 {
+            let mut lines = self.0.borrow_mut();
+            match register {
+                Register::Data => lines.input.pop_front().unwrap_or(0),
+                Register::LineStatus => {
+                    let ready = u8::from(!lines.input.is_empty());
+                    ready | if lines.room == Some(0) { 0 } else { 1 << 5 }
+                }
+                _ => 0,
+            }
+        }
+
+        fn write(&mut self, register: Register, value: u8) {
+            let mut lines = self.0.borrow_mut();
+            match register {
+                Register::Data => {
+                    lines.output.push(value);
+                    lines.room = lines.room.map(|room| room.saturating_sub(1));
+                }
+                Register::InterruptEnable => lines.interrupt_enable = value,
+                _ => {}
+            }
+        }
+    }
+
+    fn region() -> (SharedMemoryRef<'static, Console>, &'static Console) {
+        let console = Box::leak(Box::new(Console::new_zeroed()));
+        (share(console), console)
+    }
+
+    fn share(console: &'static Console) -> SharedMemoryRef<'static, Console> {
+        // SAFETY: leaked memory; the only plain reference is used for its atomics.
+        unsafe { SharedMemoryRef::new(NonNull::from(console)) }
+    }
+
+    fn server(port: &Port) -> Server<Port> {
+        Server::new(Uart::new(port.clone()))
+    }
+
+    fn id(number: usize) -> ClientId {
+        ClientId::new(number).unwrap()
+    }
+
+    fn numbers(clients: Clients) -> Vec<usize> {
+        clients.iter().map(ClientId::number).collect()
+    }
+
+    #[test]
+    fn output_and_input() {
+        let port = Port::default();
+        let mut server = server(&port);
+        let (shared, console) = region();
+        server.add_client(id(0), shared);
+        let mut client = Client::new(share(console), || ());
+        writeln!(client, "hello {}", 1).unwrap();
+        assert_eq!(numbers(server.poll()), [0]);
+        assert_eq!(port.0.borrow().output, b"hello 1\r\n");
+        port.0.borrow_mut().input.extend(b"ok");
+        assert_eq!(numbers(server.poll()), [0]);
+        assert_eq!(
+            (client.read(), client.read()),
+            (Ok(Some(b'o')), Ok(Some(b'k')))
+        );
+        assert_eq!(client.read(), Ok(None));
+        assert_eq!(numbers(server.poll()), []);
+    }
+
+    #[test]
+    fn lines_of_two_clients_stay_whole() {
+        let port = Port::default();
+        let mut server = server(&port);
+        let (shared, a) = region();
+        server.add_client(id(0), shared);
+        let (shared, b) = region();
+        server.add_client(id(1), shared);
+        Client::new(share(a), || ()).write(b"aa\nAA\n").unwrap();
+        Client::new(share(b), || ()).write(b"bb\nBB\n").unwrap();
+        let _ = server.poll();
+        assert_eq!(port.0.borrow().output, b"aa\nbb\nAA\nBB\n");
+    }
+
+    #[test]
+    fn a_client_without_newlines_does_not_keep_the_port() {
+        let port = Port::default();
+        let mut server = server(&port);
+        let (shared, a) = region();
+        server.add_client(id(0), shared);
+        let (shared, b) = region();
+        server.add_client(id(1), shared);
+        Client::new(share(a), || ()).write(&[b'a'; 511]).unwrap();
+        Client::new(share(b), || ()).write(b"b\n").unwrap();
+        let _ = server.poll();
+        assert_eq!(
+            port.0.borrow().output.iter().position(|&c| c == b'b'),
+            Some(QUANTUM)
+        );
+        assert_eq!(port.0.borrow().output.len(), 513);
+    }
+
+    #[test]
+    fn a_busy_port_interrupts_when_it_takes_more() {
+        let port = Port::default();
+        port.0.borrow_mut().room = Some(FIFO_SIZE);
+        let mut server = server(&port);
+        let (shared, console) = region();
+        server.add_client(id(0), shared);
+        Client::new(share(console), || ())
+            .write(&[b'x'; 20])
+            .unwrap();
+        let _ = server.poll();
+        assert_eq!(port.0.borrow().output.len(), FIFO_SIZE);
+        assert_eq!(port.0.borrow().interrupt_enable, 3);
+        port.0.borrow_mut().room = None;
+        let _ = server.poll();
+        assert_eq!(port.0.borrow().output.len(), 20);
+        assert_eq!(port.0.borrow().interrupt_enable, 1);
+    }
+
+    #[test]
+    fn keys_select_the_client() {
+        let port = Port::default();
+        let mut server = server(&port);
+        let (shared, a) = region();
+        server.add_client(id(0), shared);
+        let (shared, b) = region();
+        server.add_client(id(3), shared);
+        // Client 5 does not exist: the selection stays.
+        port.0
+            .borrow_mut()
+            .input
+            .extend(b"a\x1d3b\x1d5c\x1d\x1d\x1dx\x1d0d");
+        assert_eq!(numbers(server.poll()), [0, 3]);
+        let read = |console| {
+            let mut client = Client::new(share(console), || ());
+            std::iter::from_fn(move || client.read().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(read(a), b"ad");
+        assert_eq!(read(b), b"bc\x1dx");
+    }
+
+    #[test]
+    fn a_client_that_lies_is_cut_off_and_no_other() {
+        let port = Port::default();
+        let mut server = server(&port);
+        let (shared, bad) = region();
+        server.add_client(id(0), shared);
+        let (shared, good) = region();
+        server.add_client(id(1), shared);
+        bad.tx.write_index.store(0x8000_0000, Ordering::Relaxed);
+        Client::new(share(good), || ()).write(b"fine\n").unwrap();
+        let _ = server.poll();
+        assert_eq!(port.0.borrow().output, b"fine\n");
+        assert_eq!(server.statistics().cut_off, 1);
+        port.0.borrow_mut().input.push_back(b'x');
+        assert_eq!(numbers(server.poll()), []);
+        assert_eq!(server.statistics().dropped, 1);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_loses_what_is_typed() {
+        let port = Port::default();
+        let mut server = server(&port);
+        let (shared, console) = region();
+        server.add_client(id(0), shared);
+        port.0.borrow_mut().input.extend([b'k'; 600]);
+        let _ = server.poll();
+        assert_eq!(
+            server.statistics(),
+            Statistics {
+                dropped: 600 - 511,
+                cut_off: 0
+            }
+        );
+        let mut client = Client::new(share(console), || ());
+        assert_eq!(std::iter::from_fn(|| client.read().unwrap()).count(), 511);
+    }
+
+    #[test]
+    fn a_client_gives_up_when_the_server_is_gone() {
+        let (_, console) = region();
+        let calls = core::cell::Cell::new(0u32);
+        let mut client = Client::new(share(console), || calls.set(calls.get() + 1));
+        client.write(&[0; 600]).unwrap();
+        assert_eq!(client.lost(), 600 - 511);
+        let before = calls.get();
+        client.write(b"x").unwrap();
+        assert_eq!((client.lost(), calls.get() - before), (90, 1));
+    }
+
+    proptest! {
+        /// Whatever a client writes to its region: the server ends, does not panic, and other
+        /// clients' bytes arrive.
+        #[test]
+        fn any_indices(indices in proptest::array::uniform4(any::<u32>()), typed in any::<[u8; 8]>()) {
+            let port = Port::default();
+            let mut server = server(&port);
+            let (shared, bad) = region();
+            server.add_client(id(0), shared);
+            let (shared, good) = region();
+            server.add_client(id(1), shared);
+            let words =
+                [&bad.tx.write_index, &bad.tx.read_index, &bad.rx.write_index, &bad.rx.read_index];
+            for (word, value) in words.into_iter().zip(indices) {
+                word.store(value, Ordering::Relaxed);
+            }
+            Client::new(share(good), || ()).write(b"good\n").unwrap();
+            port.0.borrow_mut().input.extend(typed);
+            let _ = server.poll();
+            let output = port.0.borrow().output.clone();
+            prop_assert!(output.windows(5).any(|w| w == b"good\n"));
+            prop_assert!(output.len() <= 5 + 511);
+        }
+    }
+}
