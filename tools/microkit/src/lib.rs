@@ -140,7 +140,8 @@ pub fn build(request: &Request<'_>) -> Result<Output, Error> {
     sdf::check(&system)?;
 
     let mut search_path = request.search_path.to_vec();
-    search_path.push(request.file.parent().unwrap_or(Path::new("")).into());
+    let folder = request.file.parent().filter(|p| !p.as_os_str().is_empty());
+    search_path.push(folder.unwrap_or(Path::new(".")).into());
     let mut files = Files::new(search_path);
     let mut programs = Vec::new();
     for pd in &system.pds {
