@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! Reads the kernel configuration that `PARTITA_CONFIG` names (default `debug`) from
-//! `kernel-config/configs/` and makes the `sel4_cfg_*!` macros and `cfg(partita_printing)` from it.
+//! Reads the kernel configuration that `PARTITA_CONFIG` names (default `debug`) and the board that
+//! `PARTITA_BOARD` names (default `qemu_powernv9`) from `kernel-config/` and makes the `sel4_cfg_*!`
+//! macros and `cfg(partita_printing)` from them.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -12,20 +13,36 @@ struct Keys {
     strings: Vec<(&'static str, String)>,
 }
 
-fn main() {
-    println!("cargo:rerun-if-env-changed=PARTITA_CONFIG");
-    println!("cargo:rustc-check-cfg=cfg(partita_printing)");
+/// A table of `kernel-config/<folder>`; its name comes from the environment.
+fn read(variable: &str, folder: &str, default: &str) -> (PathBuf, toml::Table) {
+    println!("cargo:rerun-if-env-changed={variable}");
+    let name = std::env::var(variable).unwrap_or_else(|_| default.into());
     let manifest = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("set by cargo"));
-    let config = std::env::var("PARTITA_CONFIG").unwrap_or_else(|_| "debug".into());
     let path = manifest
-        .join("../../kernel-config/configs")
-        .join(format!("{config}.toml"));
+        .join("../../kernel-config")
+        .join(folder)
+        .join(format!("{name}.toml"));
     println!("cargo:rerun-if-changed={}", path.display());
     let text = std::fs::read_to_string(&path)
-        .unwrap_or_else(|e| panic!("PARTITA_CONFIG={config}: {}: {e}", path.display()));
-    let table: toml::Table = text
+        .unwrap_or_else(|e| panic!("{variable}={name}: {}: {e}", path.display()));
+    let table = text
         .parse()
         .unwrap_or_else(|e| panic!("{} is not TOML: {e}", path.display()));
+    (path, table)
+}
+
+fn main() {
+    println!("cargo:rustc-check-cfg=cfg(partita_printing)");
+    let (path, table) = read("PARTITA_CONFIG", "configs", "debug");
+    let (board_path, board) = read("PARTITA_BOARD", "boards", "qemu_powernv9");
+    let timebase_hz = match board.get("timebase_hz").and_then(toml::Value::as_integer) {
+        Some(hz) if hz > 0 => hz.unsigned_abs(),
+        _ => panic!("{}: no positive number `timebase_hz`", board_path.display()),
+    };
+    let board_name = match board.get("name").and_then(toml::Value::as_str) {
+        Some(name) => name.to_string(),
+        None => panic!("{}: no string `name`", board_path.display()),
+    };
     let flag = |key: &str| match table.get(key).and_then(toml::Value::as_bool) {
         Some(value) => value,
         None => panic!("{}: no boolean `{key}`", path.display()),
@@ -44,8 +61,13 @@ fn main() {
             ("WORD_SIZE", 64),
             ("NUM_PRIORITIES", 256),
             ("NUM_DOMAINS", 1),
+            ("TIMER_FREQUENCY", timebase_hz),
         ],
-        strings: vec![("ARCH", "ppc64".into()), ("SEL4_ARCH", "ppc64le".into())],
+        strings: vec![
+            ("ARCH", "ppc64".into()),
+            ("SEL4_ARCH", "ppc64le".into()),
+            ("PLAT", board_name),
+        ],
     };
     if flag("printing") {
         println!("cargo:rustc-cfg=partita_printing");

@@ -76,5 +76,7 @@ pub const WORD_SIZE: usize = partita_abi::address_space::WORD_BITS;
 pub const PAGE_BITS: usize = partita_abi::address_space::PAGE_BITS;
 /// Highest user virtual address, inclusive.
 pub const USER_VSPACE_TOP: usize = partita_abi::address_space::USER_VSPACE_TOP;
+/// Ticks of [`arch::timebase`] per second.
+pub const TIMEBASE_HZ: u64 = sel4_cfg_word!(TIMER_FREQUENCY);
 /// Whether the configuration prints.
 pub const PRINTING: bool = cfg!(partita_printing);

@@ -3,6 +3,7 @@
 
 use crate::{Register, Registers};
 use core::ptr::NonNull;
+use core::sync::atomic::{Ordering, fence};
 
 /// Eight byte-wide registers at consecutive addresses of a cache-inhibited mapping.
 #[derive(Debug)]
@@ -22,11 +23,14 @@ impl Mmio {
 
 impl Registers for Mmio {
     fn read(&mut self, register: Register) -> u8 {
+        // Caching-inhibited loads and stores are not ordered among each other without a barrier.
+        fence(Ordering::SeqCst);
         // SAFETY: one of the eight registers that the constructor's caller vouches for.
         unsafe { self.0.add(register as usize).read_volatile() }
     }
 
     fn write(&mut self, register: Register, value: u8) {
+        fence(Ordering::SeqCst);
         // SAFETY: as in `read`.
         unsafe { self.0.add(register as usize).write_volatile(value) }
     }

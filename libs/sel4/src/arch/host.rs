@@ -51,6 +51,13 @@ pub fn debug(_number: isize, _argument: u64) -> u64 {
     no_kernel("debug")
 }
 
+/// The time since the program's first look at it, in ticks of [`crate::TIMEBASE_HZ`].
+pub fn timebase() -> u64 {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    let elapsed = START.get_or_init(std::time::Instant::now).elapsed();
+    (elapsed.as_nanos() * u128::from(crate::TIMEBASE_HZ) / 1_000_000_000) as u64
+}
+
 /// Ends the program.
 pub fn trap() -> ! {
     panic!("trap")

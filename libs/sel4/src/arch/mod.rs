@@ -14,7 +14,7 @@ mod host;
 #[cfg(not(target_arch = "powerpc64"))]
 use host as imp;
 
-pub use imp::{call, debug, nb_send_recv, null, recv, reply_recv, send, trap};
+pub use imp::{call, debug, nb_send_recv, null, recv, reply_recv, send, timebase, trap};
 
 /// Message registers 0 to 7 as a system call takes them. Those beyond the message's length need
 /// no value: the kernel does not read them.

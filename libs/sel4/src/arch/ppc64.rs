@@ -132,6 +132,15 @@ fn call_shape(number: isize, argument: u64) -> u64 {
     recv(number, argument, 0).badge
 }
 
+/// The timebase: [`crate::TIMEBASE_HZ`] ticks per second since some time before boot.
+#[inline]
+pub fn timebase() -> u64 {
+    let ticks;
+    // SAFETY: reading the timebase (SPR 268) changes nothing.
+    unsafe { asm!("mfspr {}, 268", out(reg) ticks, options(nomem, nostack, preserves_flags)) };
+    ticks
+}
+
 /// Ends the thread's work with a fault to its fault handler.
 pub fn trap() -> ! {
     // SAFETY: the instruction changes nothing and is not returned from: the handler has no reason

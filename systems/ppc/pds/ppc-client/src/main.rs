@@ -22,7 +22,11 @@ mod pd {
         set_mr(0, 2);
         set_mr(1, 40);
         let answer = server.pp_call(MessageInfo::new(ADD, 2));
-        debug_println!("ppc-client: 2 + 40 = {} (label {})", get_mr(0), answer.label());
+        debug_println!(
+            "ppc-client: 2 + 40 = {} (label {})",
+            get_mr(0),
+            answer.label()
+        );
 
         // The words stay in machine registers.
         let (_, words) = server.pp_call_mrs(MessageInfo::new(ADD, 3), [1, 2, 3]);
@@ -36,7 +40,10 @@ mod pd {
         debug_println!("ppc-client: 0 + .. + 63 = {}", get_mr(0));
 
         let (answer, _) = server.pp_call_mrs(MessageInfo::new(99, 0), []);
-        debug_println!("ppc-client: label 99 is answered with label {}", answer.label());
+        debug_println!(
+            "ppc-client: label 99 is answered with label {}",
+            answer.label()
+        );
         let (_, words) = server.pp_call_mrs(MessageInfo::new(COUNT, 0), []);
         debug_println!("ppc-client: {} calls served", words[0]);
         NullHandler::new()

@@ -21,7 +21,10 @@ mod pd {
     #[protection_domain]
     fn init() -> HandlerImpl {
         debug_println!("ppc-server: passive: {}", pd_is_passive());
-        HandlerImpl { client: Channel::new(*var!(client: usize = 0)), calls: 0 }
+        HandlerImpl {
+            client: Channel::new(*var!(client: usize = 0)),
+            calls: 0,
+        }
     }
 
     struct HandlerImpl {
@@ -40,7 +43,10 @@ mod pd {
             assert_eq!(channel, self.client, "the badge tells the caller's channel");
             self.calls += 1;
             let (label, answer) = match msg_info.label() {
-                ADD => (0, (0..msg_info.count()).map(get_mr).fold(0, u64::wrapping_add)),
+                ADD => (
+                    0,
+                    (0..msg_info.count()).map(get_mr).fold(0, u64::wrapping_add),
+                ),
                 COUNT => (0, self.calls),
                 _ => (UNKNOWN, 0),
             };
