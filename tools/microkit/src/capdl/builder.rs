@@ -250,8 +250,8 @@ pub fn build(input: Input<'_>) -> Model {
         b.model.place(cnodes[c.from], slot, cap);
     }
 
-    // 7. The monitor's capabilities: threads to read registers from; for passive domains what it
-    //    takes to hand their scheduling context over.
+    // 7. The monitor's capabilities: the threads whose faults it gets, to read their registers; for
+    //    passive domains what it takes to hand their scheduling context over.
     b.model.place(
         monitor_cnode,
         microkit::INPUT_SLOT as u32,

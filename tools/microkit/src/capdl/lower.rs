@@ -484,13 +484,14 @@ impl<'m> Lowering<'m> {
 
     /// Step 8: authority goes before the first thread starts. What stays in the root task's CNode
     /// is what would be undone or destroyed with its last capability: mapped frames and their
-    /// tables, and threads and scheduling contexts that no protection domain holds.
+    /// tables, and threads, scheduling contexts and bound notifications that nobody else holds.
     fn drop_and_start(&mut self) {
         let mut held = BTreeSet::new();
         for named in &self.model.objects {
             match &named.object {
                 Object::CNode { slots, .. } => held.extend(slots.values().map(|c| c.object)),
                 Object::Tcb(t) => held.extend([t.cspace.object, t.vspace]),
+                Object::Irq { notification, .. } => held.extend([notification.object]),
                 _ => (),
             }
         }

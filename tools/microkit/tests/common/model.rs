@@ -1,0 +1,885 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! A model of the kernel, strict where the real one is: the initialiser runs against it. It knows
+//! nothing of the tool: what it holds in the end was said by invocations only.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use initialiser::{Destination, Kernel, ThreadSpaces};
+use partita_abi::bootinfo::{BOOTINFO_MAGIC, BootInfo, ImageFrames, ImageInfo};
+use partita_abi::{CapRights, ObjectType, init_cnode, limits};
+use partita_capdl::Trigger;
+use partita_capdl::untyped::Untyped;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use zerocopy::FromZeros;
+
+#[derive(Clone, Debug, PartialEq)]
+enum Kind {
+    Untyped {
+        start: u64,
+        end: u64,
+        next: u64,
+        device: bool,
+    },
+    Plain(ObjectType),
+    Frame {
+        bits: u32,
+        at: u64,
+        device: bool,
+        image: bool,
+    },
+    CNode {
+        radix: u8,
+        slots: BTreeMap<u64, Cap>,
+    },
+    VSpace {
+        pid: Option<u64>,
+        tables: Vec<(u32, u64)>,
+        pages: BTreeMap<u64, Page>,
+    },
+    SchedContext {
+        parameters: Option<(u64, u64, u64, u64)>,
+    },
+    Irq {
+        irq: u64,
+        trigger: Trigger,
+        signals: Option<Cap>,
+    },
+    Tcb(Box<Thread>),
+    Control(u64),
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Thread {
+    spaces: Option<(Cap, Cap, u64)>,
+    priority: Option<(u8, u8)>,
+    sc: Option<usize>,
+    fault: Option<Cap>,
+    bound: Option<usize>,
+    registers: Option<(u64, u64)>,
+    name: String,
+    started: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Page {
+    object: usize,
+    bits: u32,
+    rights: CapRights,
+    executable: bool,
+    cached: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Cap {
+    object: usize,
+    rights: CapRights,
+    badge: u64,
+    mapped: Option<(usize, u64)>,
+}
+
+/// The model.
+pub struct Model {
+    objects: Vec<Kind>,
+    boot: BootInfo,
+    started: usize,
+}
+
+type Answer<T = ()> = Result<T, String>;
+
+const ROOT: usize = 0;
+const TOP_LEVEL: u32 = 39;
+
+macro_rules! expect {
+    ($condition:expr, $($message:tt)*) => {
+        if !$condition {
+            return Err(format!($($message)*));
+        }
+    };
+}
+
+impl Model {
+    /// A machine that has started an image: `info` and `frames` as the tool wrote them.
+    pub fn boot(info: &ImageInfo, frames: &[ImageFrames], untypeds: &[Untyped]) -> Model {
+        let mut m = Model {
+            objects: Vec::new(),
+            boot: BootInfo::new_zeroed(),
+            started: 0,
+        };
+        let radix = info.root_cnode_bits as u8;
+        m.objects.push(Kind::CNode {
+            radix,
+            slots: BTreeMap::new(),
+        });
+        m.give(init_cnode::CNODE as u64, ROOT);
+        for (slot, kind) in [
+            (init_cnode::TCB, Kind::Tcb(Box::default())),
+            (
+                init_cnode::VSPACE,
+                Kind::VSpace {
+                    pid: Some(1),
+                    tables: vec![],
+                    pages: BTreeMap::new(),
+                },
+            ),
+            (init_cnode::REPLY, Kind::Plain(ObjectType::Reply)),
+            (
+                init_cnode::SCHED_CONTEXT,
+                Kind::SchedContext {
+                    parameters: Some((0, 1, 1, 0)),
+                },
+            ),
+        ] {
+            m.create(slot as u64, kind);
+        }
+        for slot in [
+            init_cnode::IRQ_CONTROL,
+            init_cnode::ASID_CONTROL,
+            init_cnode::ASID_POOL,
+            init_cnode::PLATFORM_CONTROL,
+            init_cnode::BOOT_INFO,
+            init_cnode::IPC_BUFFER,
+        ] {
+            m.create(slot as u64, Kind::Control(slot as u64));
+        }
+        let mut next = init_cnode::FIRST_FREE as u64;
+        let mut series = |m: &mut Model, kinds: Vec<Kind>| {
+            let first = next;
+            for kind in kinds {
+                m.create(next, kind);
+                next += 1;
+            }
+            [first, next]
+        };
+        m.boot.magic = BOOTINFO_MAGIC;
+        m.boot.num_nodes = 4;
+        m.boot.sched_control = series(
+            &mut m,
+            (0..4).map(|core| Kind::Control(0x100 + core)).collect(),
+        );
+        let mut images = Vec::new();
+        for f in frames {
+            assert_eq!(f.paddr % (1 << f.bits), 0, "image frames are aligned");
+            for i in 0..f.count {
+                let at = f.paddr + (i << f.bits);
+                images.push(Kind::Frame {
+                    bits: f.bits as u32,
+                    at,
+                    device: false,
+                    image: true,
+                });
+            }
+        }
+        let rights = frames.iter().flat_map(|f| (0..f.count).map(|_| f.rights));
+        m.boot.image_frames = series(&mut m, images);
+        for (slot, rights) in (m.boot.image_frames[0]..).zip(rights) {
+            m.own().get_mut(&slot).unwrap().rights = CapRights(rights);
+        }
+        assert!(untypeds.len() <= limits::MAX_UNTYPEDS);
+        let kinds = untypeds.iter().map(|u| Kind::Untyped {
+            start: u.paddr,
+            end: u.paddr + (1 << u.size_bits),
+            next: u.paddr,
+            device: u.is_device,
+        });
+        m.boot.untyped = series(&mut m, kinds.collect());
+        for (given, u) in m.boot.untypeds.iter_mut().zip(untypeds) {
+            given.paddr = u.paddr;
+            given.size_bits = u.size_bits.into();
+            given.is_device = u.is_device.into();
+        }
+        m.boot.empty = [next, 1 << radix];
+        m
+    }
+
+    /// What the root task is told.
+    pub fn boot_info(&self) -> BootInfo {
+        self.boot
+    }
+
+    fn own(&mut self) -> &mut BTreeMap<u64, Cap> {
+        match &mut self.objects[ROOT] {
+            Kind::CNode { slots, .. } => slots,
+            _ => unreachable!("the root CNode is the first object"),
+        }
+    }
+
+    fn give(&mut self, slot: u64, object: usize) {
+        let cap = Cap {
+            object,
+            rights: CapRights::ALL,
+            badge: 0,
+            mapped: None,
+        };
+        assert!(self.own().insert(slot, cap).is_none());
+    }
+
+    fn create(&mut self, slot: u64, kind: Kind) {
+        self.objects.push(kind);
+        self.give(slot, self.objects.len() - 1);
+    }
+
+    fn cap(&self, slot: u64) -> Answer<Cap> {
+        match &self.objects[ROOT] {
+            Kind::CNode { slots, .. } => slots
+                .get(&slot)
+                .cloned()
+                .ok_or(format!("slot {slot} is empty")),
+            _ => Err("no root CNode".into()),
+        }
+    }
+
+    fn empty_own(&self, slot: u64) -> Answer {
+        let Kind::CNode { radix, slots } = &self.objects[ROOT] else {
+            return Err("no root CNode".into());
+        };
+        expect!(slot < 1 << radix, "slot {slot} does not exist");
+        expect!(!slots.contains_key(&slot), "slot {slot} is not empty");
+        Ok(())
+    }
+
+    fn control(&self, slot: u64, first: u64, count: u64) -> Answer<u64> {
+        match self.objects[self.cap(slot)?.object] {
+            Kind::Control(n) if n >= first && n < first + count => Ok(n - first),
+            _ => Err(format!("slot {slot} is not control {first:#x}")),
+        }
+    }
+
+    fn thread(&mut self, slot: u64) -> Answer<&mut Thread> {
+        let object = self.cap(slot)?.object;
+        match &mut self.objects[object] {
+            Kind::Tcb(thread) => Ok(thread),
+            other => Err(format!("slot {slot} is no thread but {other:?}")),
+        }
+    }
+
+    fn plain(&self, slot: u64, ty: ObjectType) -> Answer<Cap> {
+        let cap = self.cap(slot)?;
+        let found = &self.objects[cap.object];
+        expect!(
+            *found == Kind::Plain(ty),
+            "slot {slot} is not {ty:?} but {found:?}"
+        );
+        Ok(cap)
+    }
+
+    /// Objects that some capability outside `except` names.
+    fn holders(&self, object: usize) -> usize {
+        let in_cnodes = self.objects.iter().flat_map(|o| match o {
+            Kind::CNode { slots, .. } => slots.values().map(|c| c.object).collect(),
+            Kind::Tcb(t) => t
+                .spaces
+                .iter()
+                .flat_map(|(c, v, _)| [c.object, v.object])
+                .chain(t.fault.iter().map(|f| f.object))
+                .collect(),
+            Kind::Irq { signals, .. } => signals.iter().map(|s| s.object).collect(),
+            _ => Vec::new(),
+        });
+        in_cnodes.filter(|&o| o == object).count()
+    }
+
+    /// What is wrong after the root task has finished, and what the system looks like.
+    pub fn listing(&self) -> String {
+        let mut out = String::new();
+        let mut labels = BTreeMap::new();
+        let mut threads: Vec<(usize, &Thread)> = self
+            .objects
+            .iter()
+            .enumerate()
+            .filter_map(|(i, o)| match o {
+                Kind::Tcb(t) if t.started.is_some() => Some((i, &**t)),
+                _ => None,
+            })
+            .collect();
+        threads.sort_by_key(|(_, t)| t.started);
+        for (i, t) in &threads {
+            labels.insert(*i, format!("tcb {}", t.name));
+            labels.insert(t.sc.unwrap(), format!("sc {}", t.name));
+            labels.insert(
+                t.spaces.as_ref().unwrap().1.object,
+                format!("vspace {}", t.name),
+            );
+        }
+        for (_, t) in &threads {
+            let (cspace, vspace, buffer) = t.spaces.as_ref().unwrap();
+            let (mcp, priority) = t.priority.unwrap();
+            let (pc, sp) = t.registers.unwrap();
+            writeln!(out, "{}: priority {priority} (up to {mcp})", t.name).unwrap();
+            writeln!(out, "    pc {pc:#x} sp {sp:#x} ipc buffer {buffer:#x}").unwrap();
+            let Kind::SchedContext {
+                parameters: Some((core, budget, period, badge)),
+            } = self.objects[t.sc.unwrap()]
+            else {
+                panic!("{} has no configured scheduling context", t.name);
+            };
+            writeln!(
+                out,
+                "    core {core}, {budget}/{period} us, timeout word {badge}"
+            )
+            .unwrap();
+            if let Some(fault) = &t.fault {
+                writeln!(out, "    faults: {}", self.describe(fault, &mut labels)).unwrap();
+            }
+            if let Some(bound) = t.bound {
+                let cap = Cap {
+                    object: bound,
+                    rights: CapRights::NONE,
+                    badge: 0,
+                    mapped: None,
+                };
+                writeln!(out, "    bound: {}", self.describe(&cap, &mut labels)).unwrap();
+            }
+            self.list_cspace(&mut out, cspace, 0, &mut labels);
+            self.list_vspace(&mut out, vspace.object);
+        }
+        out
+    }
+
+    fn describe(&self, cap: &Cap, labels: &mut BTreeMap<usize, String>) -> String {
+        let kind = match &self.objects[cap.object] {
+            Kind::Plain(ty) => ty.name().to_lowercase(),
+            Kind::Irq { irq, trigger, .. } => format!("irq {irq:#x} {trigger:?}"),
+            _ => "object".into(),
+        };
+        let count = labels
+            .values()
+            .filter(|l| l.starts_with(&format!("{kind} #")))
+            .count();
+        let label = labels
+            .entry(cap.object)
+            .or_insert(format!("{kind} #{count}"))
+            .clone();
+        let rights = microkit_tool::report::rights(cap.rights);
+        let mut text = match self.objects[cap.object] {
+            Kind::Plain(ObjectType::Endpoint | ObjectType::Notification) => {
+                format!("{label} {rights} {:#x}", cap.badge)
+            }
+            _ => label,
+        };
+        if let Kind::Irq { signals, .. } = &self.objects[cap.object] {
+            let signals = self.describe(signals.as_ref().expect("connected"), labels);
+            write!(text, " -> {signals}").unwrap();
+        }
+        text
+    }
+
+    fn list_cspace(
+        &self,
+        out: &mut String,
+        root: &Cap,
+        depth: usize,
+        labels: &mut BTreeMap<usize, String>,
+    ) {
+        let Kind::CNode { radix, slots } = &self.objects[root.object] else {
+            panic!("a CSpace root is a CNode");
+        };
+        let indent = "    ".repeat(depth + 1);
+        writeln!(
+            out,
+            "{indent}cnode of {radix} bits after {} guard bits",
+            root.badge & 63
+        )
+        .unwrap();
+        for (slot, cap) in slots {
+            if matches!(self.objects[cap.object], Kind::CNode { .. }) {
+                writeln!(out, "{indent}  {slot}:").unwrap();
+                self.list_cspace(out, cap, depth + 1, labels);
+            } else {
+                writeln!(out, "{indent}  {slot}: {}", self.describe(cap, labels)).unwrap();
+            }
+        }
+    }
+
+    fn list_vspace(&self, out: &mut String, vspace: usize) {
+        let Kind::VSpace { pages, .. } = &self.objects[vspace] else {
+            panic!("an address space is a VSpace");
+        };
+        for (vaddr, page) in pages {
+            let Kind::Frame {
+                at, device, image, ..
+            } = self.objects[page.object]
+            else {
+                panic!("only frames are mapped");
+            };
+            let rights = page.rights;
+            let letter = |on, letter| if on { letter } else { '-' };
+            writeln!(
+                out,
+                "    {vaddr:#016x} {:2} {}{}{}{} {}",
+                page.bits,
+                letter(rights.contains(CapRights::READ), 'r'),
+                letter(rights.contains(CapRights::WRITE), 'w'),
+                letter(page.executable, 'x'),
+                letter(!page.cached, 'i'),
+                match (image, device) {
+                    (true, _) => format!("image {at:#x}"),
+                    (_, true) => format!("device {at:#x}"),
+                    _ => "memory".into(),
+                }
+            )
+            .unwrap();
+        }
+    }
+
+    /// Checks what must be true when the root task has finished: it holds nothing that lets anybody
+    /// do something, and nothing that the system needs is gone.
+    pub fn check_end(&self) {
+        let Kind::CNode { slots, .. } = &self.objects[ROOT] else {
+            unreachable!()
+        };
+        for (slot, cap) in slots {
+            let fine = match &self.objects[cap.object] {
+                _ if [init_cnode::TCB as u64, init_cnode::SCHED_CONTEXT as u64].contains(slot) => {
+                    true
+                }
+                // A mapped frame, a table: their mappings would end with them.
+                Kind::Frame { .. } => cap.mapped.is_some(),
+                Kind::Plain(ObjectType::PageTable) => true,
+                // Held by nobody else: it would be destroyed.
+                Kind::Tcb(_)
+                | Kind::SchedContext { .. }
+                | Kind::Plain(ObjectType::Notification) => self.holders(cap.object) == 1,
+                _ => false,
+            };
+            assert!(fine, "the root task still has {cap:?} in slot {slot}");
+        }
+        for object in &self.objects {
+            if let Kind::Tcb(t) = object
+                && t.started.is_some()
+            {
+                assert!(self.holders(t.sc.unwrap()) > 0, "{} lost its SC", t.name);
+                for pair in t.spaces.iter().flat_map(|(c, v, _)| [c, v]) {
+                    assert!(self.holders(pair.object) > 0);
+                }
+            }
+        }
+    }
+}
+
+impl Kernel for Model {
+    type Error = &'static str;
+
+    fn retype(
+        &mut self,
+        untyped: u64,
+        object: ObjectType,
+        size_bits: u8,
+        first: u64,
+        count: u32,
+    ) -> Result<(), Self::Error> {
+        leak(self.try_retype(untyped, object, size_bits, first, count))
+    }
+
+    fn copy(
+        &mut self,
+        to: Destination,
+        from: u64,
+        rights: CapRights,
+        badge: Option<u64>,
+    ) -> Result<(), Self::Error> {
+        leak(self.try_copy(to, from, rights, badge))
+    }
+
+    fn delete(&mut self, slot: u64) -> Result<(), Self::Error> {
+        if let Some(cap) = self.own().remove(&slot) {
+            assert!(
+                cap.mapped.is_none(),
+                "slot {slot} is mapped: its page would go"
+            );
+            let dies = self.holders(cap.object) == 0;
+            if dies && let Kind::Tcb(t) = &self.objects[cap.object] {
+                panic!("thread {} would be destroyed", t.name);
+            }
+            if dies && matches!(self.objects[cap.object], Kind::SchedContext { .. }) {
+                panic!("the scheduling context in slot {slot} would be destroyed");
+            }
+        }
+        Ok(())
+    }
+
+    fn configure_sched_context(
+        &mut self,
+        control: u64,
+        sc: u64,
+        budget_us: u64,
+        period_us: u64,
+        badge: u64,
+    ) -> Result<(), Self::Error> {
+        leak((|| {
+            let core = self.control(control, 0x100, 4)?;
+            let object = self.cap(sc)?.object;
+            let Kind::SchedContext { parameters } = &mut self.objects[object] else {
+                return Err(format!("slot {sc} is no scheduling context"));
+            };
+            expect!(parameters.is_none(), "configured twice");
+            expect!(budget_us <= period_us, "budget over period");
+            *parameters = Some((core, budget_us, period_us, badge));
+            Ok(())
+        })())
+    }
+
+    fn assign_asid(&mut self, pool: u64, vspace: u64) -> Result<(), Self::Error> {
+        leak((|| {
+            self.control(pool, init_cnode::ASID_POOL as u64, 1)?;
+            let object = self.cap(vspace)?.object;
+            let Kind::VSpace { pid, .. } = &mut self.objects[object] else {
+                return Err(format!("slot {vspace} is no address space"));
+            };
+            expect!(pid.is_none(), "slot {vspace} has a PID");
+            *pid = Some(object as u64);
+            Ok(())
+        })())
+    }
+
+    fn map_table(&mut self, table: u64, vspace: u64, vaddr: u64) -> Result<(), Self::Error> {
+        leak(self.try_map_table(table, vspace, vaddr))
+    }
+
+    fn map_page(
+        &mut self,
+        frame: u64,
+        vspace: u64,
+        vaddr: u64,
+        rights: CapRights,
+        executable: bool,
+        cached: bool,
+    ) -> Result<(), Self::Error> {
+        leak(self.try_map_page(frame, vspace, vaddr, rights, executable, cached))
+    }
+
+    fn issue_irq_handler(
+        &mut self,
+        control: u64,
+        irq: u64,
+        trigger: Trigger,
+        slot: u64,
+    ) -> Result<(), Self::Error> {
+        leak((|| {
+            self.control(control, init_cnode::IRQ_CONTROL as u64, 1)?;
+            self.empty_own(slot)?;
+            let taken = |o: &Kind| matches!(o, Kind::Irq { irq: other, .. } if *other == irq);
+            expect!(
+                !self.objects.iter().any(taken),
+                "interrupt {irq} has a handler"
+            );
+            self.create(
+                slot,
+                Kind::Irq {
+                    irq,
+                    trigger,
+                    signals: None,
+                },
+            );
+            Ok(())
+        })())
+    }
+
+    fn set_irq_notification(&mut self, handler: u64, notification: u64) -> Result<(), Self::Error> {
+        leak((|| {
+            let cap = self.plain(notification, ObjectType::Notification)?;
+            expect!(cap.rights.contains(CapRights::WRITE), "no right to signal");
+            let object = self.cap(handler)?.object;
+            let Kind::Irq { signals, .. } = &mut self.objects[object] else {
+                return Err(format!("slot {handler} is no interrupt handler"));
+            };
+            *signals = Some(cap);
+            Ok(())
+        })())
+    }
+
+    fn set_timer_notification(&mut self, timer: u64, _: u64) -> Result<(), Self::Error> {
+        leak(Err(format!("slot {timer}: the tool makes no timers yet")))
+    }
+
+    fn configure_tcb(&mut self, tcb: u64, s: ThreadSpaces) -> Result<(), Self::Error> {
+        leak((|| {
+            let mut cspace = self.cap(s.cspace)?;
+            let is_cnode = matches!(self.objects[cspace.object], Kind::CNode { .. });
+            expect!(is_cnode, "no CNode in slot {}", s.cspace);
+            if s.cspace_data != 0 {
+                cspace.badge = s.cspace_data;
+            }
+            let vspace = self.cap(s.vspace)?;
+            let Kind::VSpace {
+                pid: Some(_),
+                pages,
+                ..
+            } = &self.objects[vspace.object]
+            else {
+                return Err(format!("slot {} is no address space with a PID", s.vspace));
+            };
+            let buffer = self.cap(s.ipc_buffer)?.object;
+            let page = pages.get(&(s.ipc_buffer_vaddr & !0xfff));
+            let right =
+                page.is_some_and(|p| p.object == buffer && p.rights.0 == 3 && !p.executable);
+            expect!(right, "the IPC buffer is not mapped where it is said to be");
+            self.thread(tcb)?.spaces = Some((cspace, vspace, s.ipc_buffer_vaddr));
+            Ok(())
+        })())
+    }
+
+    fn set_sched_params(
+        &mut self,
+        tcb: u64,
+        mcp: u8,
+        priority: u8,
+        sc: u64,
+        fault: u64,
+    ) -> Result<(), Self::Error> {
+        leak((|| {
+            let sc = self.cap(sc)?.object;
+            let configured = matches!(
+                self.objects[sc],
+                Kind::SchedContext {
+                    parameters: Some(_)
+                }
+            );
+            expect!(configured, "no configured scheduling context");
+            let fault = match fault {
+                0 => None,
+                slot => Some(self.plain(slot, ObjectType::Endpoint)?),
+            };
+            if let Some(fault) = &fault {
+                let enough = CapRights::WRITE.union(CapRights::GRANT_REPLY);
+                expect!(
+                    fault.rights == enough,
+                    "rights of a fault endpoint: {:?}",
+                    fault.rights
+                );
+            }
+            let thread = self.thread(tcb)?;
+            thread.priority = Some((mcp, priority));
+            thread.sc = Some(sc);
+            thread.fault = fault;
+            Ok(())
+        })())
+    }
+
+    fn bind_notification(&mut self, tcb: u64, notification: u64) -> Result<(), Self::Error> {
+        leak((|| {
+            let object = self.plain(notification, ObjectType::Notification)?.object;
+            let bound = self
+                .objects
+                .iter()
+                .any(|o| matches!(o, Kind::Tcb(t) if t.bound == Some(object)));
+            expect!(!bound, "bound twice");
+            self.thread(tcb)?.bound = Some(object);
+            Ok(())
+        })())
+    }
+
+    fn set_registers(&mut self, tcb: u64, pc: u64, sp: u64) -> Result<(), Self::Error> {
+        leak((|| {
+            let thread = self.thread(tcb)?;
+            thread.registers = Some((pc, sp));
+            let vspace = thread
+                .spaces
+                .as_ref()
+                .ok_or("no address space yet")?
+                .1
+                .object;
+            let Kind::VSpace { pages, .. } = &self.objects[vspace] else {
+                return Err("no address space".into());
+            };
+            let page = |at: u64| pages.get(&(at & !0xfff));
+            expect!(page(pc).is_some_and(|p| p.executable), "no code at {pc:#x}");
+            expect!(
+                page(sp - 1).is_some_and(|p| p.rights.0 == 3),
+                "no stack below {sp:#x}"
+            );
+            expect!(page(sp).is_none(), "no guard above the stack");
+            Ok(())
+        })())
+    }
+
+    fn name_thread(&mut self, tcb: u64, name: &str) {
+        self.thread(tcb).unwrap().name = name.into();
+    }
+
+    fn resume(&mut self, tcb: u64) -> Result<(), Self::Error> {
+        let number = self.started;
+        self.started += 1;
+        leak((|| {
+            let thread = self.thread(tcb)?;
+            let complete = thread.spaces.is_some()
+                && thread.registers.is_some()
+                && thread.priority.is_some()
+                && thread.started.is_none();
+            expect!(complete, "thread {} cannot start", thread.name);
+            thread.started = Some(number);
+            Ok(())
+        })())
+    }
+}
+
+/// The trait wants `Copy` errors; a test that fails may leak its message.
+fn leak(answer: Answer) -> Result<(), &'static str> {
+    answer.map_err(|message| &*message.leak())
+}
+
+impl Model {
+    fn try_retype(
+        &mut self,
+        untyped: u64,
+        ty: ObjectType,
+        size_bits: u8,
+        first: u64,
+        count: u32,
+    ) -> Answer {
+        expect!(
+            count as usize <= limits::RETYPE_FAN_OUT,
+            "too many objects at a time"
+        );
+        let object = self.cap(untyped)?.object;
+        for i in 0..u64::from(count) {
+            self.empty_own(first + i)?;
+            let Kind::Untyped {
+                next, end, device, ..
+            } = &mut self.objects[object]
+            else {
+                return Err(format!("slot {untyped} is not untyped memory"));
+            };
+            let bits = match ty {
+                ObjectType::CNode => u32::from(size_bits) + ty.bits(),
+                ObjectType::Untyped => u32::from(size_bits),
+                _ => ty.bits(),
+            };
+            let at = next.next_multiple_of(1 << bits);
+            expect!(
+                at + (1 << bits) <= *end,
+                "untyped memory in slot {untyped} is used up"
+            );
+            *next = at + (1 << bits);
+            let device = *device;
+            let kind = match ty {
+                ObjectType::Untyped => Kind::Untyped {
+                    start: at,
+                    end: at + (1 << bits),
+                    next: at,
+                    device,
+                },
+                ObjectType::Frame4K | ObjectType::Frame64K | ObjectType::Frame2M => Kind::Frame {
+                    bits,
+                    at,
+                    device,
+                    image: false,
+                },
+                _ if device => return Err("device memory is only for frames".into()),
+                ObjectType::CNode => Kind::CNode {
+                    radix: size_bits,
+                    slots: BTreeMap::new(),
+                },
+                ObjectType::VSpace => Kind::VSpace {
+                    pid: None,
+                    tables: Vec::new(),
+                    pages: BTreeMap::new(),
+                },
+                ObjectType::SchedContext => Kind::SchedContext { parameters: None },
+                ObjectType::Tcb => Kind::Tcb(Box::default()),
+                other => Kind::Plain(other),
+            };
+            self.create(first + i, kind);
+        }
+        Ok(())
+    }
+
+    fn try_copy(
+        &mut self,
+        to: Destination,
+        from: u64,
+        rights: CapRights,
+        badge: Option<u64>,
+    ) -> Answer {
+        let mut cap = self.cap(from)?;
+        cap.rights = cap.rights.intersection(rights);
+        cap.mapped = None;
+        if let Some(badge) = badge {
+            let badged = matches!(
+                self.objects[cap.object],
+                Kind::Plain(ObjectType::Endpoint | ObjectType::Notification) | Kind::CNode { .. }
+            );
+            expect!(badged && cap.badge == 0, "slot {from} cannot get a badge");
+            cap.badge = badge;
+        }
+        let node = self.cap(to.cnode)?.object;
+        let Kind::CNode { radix, slots } = &mut self.objects[node] else {
+            return Err(format!("slot {} is no CNode", to.cnode));
+        };
+        expect!(
+            node == ROOT || to.depth == *radix,
+            "depth {} of {radix} bits",
+            to.depth
+        );
+        expect!(to.index < 1 << *radix, "slot {} does not exist", to.index);
+        expect!(
+            slots.insert(to.index, cap).is_none(),
+            "slot {} is not empty",
+            to.index
+        );
+        Ok(())
+    }
+
+    fn try_map_table(&mut self, table: u64, vspace: u64, vaddr: u64) -> Answer {
+        let cap = self.plain(table, ObjectType::PageTable)?;
+        expect!(cap.mapped.is_none(), "slot {table} is mapped");
+        let object = self.cap(vspace)?.object;
+        let Kind::VSpace {
+            pid: Some(_),
+            tables,
+            ..
+        } = &mut self.objects[object]
+        else {
+            return Err(format!("slot {vspace} is no address space with a PID"));
+        };
+        let level = (1..=3)
+            .map(|i| TOP_LEVEL - 9 * (i - 1))
+            .find(|&level| !tables.contains(&(level, vaddr >> level)))
+            .ok_or(format!("all tables for {vaddr:#x} are there"))?;
+        tables.push((level, vaddr >> level));
+        self.own().get_mut(&table).unwrap().mapped = None;
+        Ok(())
+    }
+
+    fn try_map_page(
+        &mut self,
+        frame: u64,
+        vspace: u64,
+        vaddr: u64,
+        rights: CapRights,
+        executable: bool,
+        cached: bool,
+    ) -> Answer {
+        let cap = self.cap(frame)?;
+        let Kind::Frame { bits, device, .. } = self.objects[cap.object] else {
+            return Err(format!("slot {frame} is no frame"));
+        };
+        expect!(cap.mapped.is_none(), "slot {frame} is mapped");
+        expect!(vaddr.is_multiple_of(1 << bits), "{vaddr:#x} is not aligned");
+        expect!(!(device && cached), "device memory is not cached");
+        expect!(cap.rights.contains(rights), "slot {frame} has fewer rights");
+        let object = self.cap(vspace)?.object;
+        let Kind::VSpace { tables, pages, .. } = &mut self.objects[object] else {
+            return Err(format!("slot {vspace} is no address space"));
+        };
+        let lowest = if bits == 21 { 30 } else { 21 };
+        for level in [39, 30, 21].into_iter().filter(|&l| l >= lowest) {
+            let there = tables.contains(&(level, vaddr >> level));
+            expect!(there, "no table of level {level} for {vaddr:#x}");
+        }
+        let end = vaddr + (1 << bits);
+        let clear = pages
+            .iter()
+            .all(|(v, p)| end <= *v || v + (1 << p.bits) <= vaddr);
+        expect!(clear, "{vaddr:#x} is taken");
+        let page = Page {
+            object: cap.object,
+            bits,
+            rights,
+            executable,
+            cached,
+        };
+        pages.insert(vaddr, page);
+        self.own().get_mut(&frame).unwrap().mapped = Some((object, vaddr));
+        Ok(())
+    }
+}
