@@ -325,7 +325,7 @@ impl Fixtures {
         microkit_tool::build(&Request {
             file: Path::new(file),
             text,
-            search_path: &[self.0.clone()],
+            search_path: std::slice::from_ref(&self.0),
             board: &Board::find("qemu_powernv9").unwrap(),
             config: &Config::find(config).unwrap(),
             sdk: &sdk(),
