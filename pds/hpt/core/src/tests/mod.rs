@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Tests on a model of the kernel and the hardware.
+
+extern crate std;
+
+mod calls;
+mod faults;
+mod machine;
+mod random;
+
+mod slots;

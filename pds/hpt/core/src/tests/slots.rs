@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Deletion of a slot and the dirty log, as `control` drives them (S3.5, I7).
+
+use super::machine::*;
+use super::std::vec::Vec;
+use crate::*;
+use partita_papr::hcall::{number::*, status::*};
+use partita_papr::hpte::*;
+use partita_srcu::{Drained, SlotFlags, Writer};
+
+/// S3.5, S3.6, S3.11, S4.12, finding 6, I7: an INVALID slot can be torn down, and afterwards
+/// nothing refers to it.
+#[test]
+fn s3_5_s4_12_i7_delete_a_slot() {
+    with(|memory, kernel, hpt| {
+        let keep = slot(0, 0, 32, SlotFlags::NONE);
+        memory.publish(&[keep, slot(1, 32, 64, SlotFlags::NONE)]);
+        for i in 0..150 {
+            assert_eq!(
+                enter(hpt, i * 8, V | i << 7, (i % 96) << 12 | 2).status,
+                H_SUCCESS
+            );
+            kernel.access(i * 8, i % 3 == 0);
+        }
+        memory.publish(&[keep, slot(1, 32, 64, SlotFlags::INVALID)]);
+        assert_eq!(
+            Writer::new(&memory.slots, &[&memory.epoch]).drained(),
+            Drained::Done
+        );
+        // S4.12: removal through an INVALID slot unlinks.
+        assert_eq!(
+            hpt.hypercall(H_REMOVE, [0, 40 * 8, 0, 0, 0, 0, 0, 0])
+                .status,
+            H_SUCCESS
+        );
+        let mut range = GfnRange { next: 32, end: 96 };
+        let mut calls = 1;
+        while hpt.flush(&mut range).unwrap() == Progress::More {
+            calls += 1;
+        }
+        assert!(calls >= 2, "at most {BATCH} entries a call");
+        hpt.verify_unmapped(32, 96).unwrap();
+        for gfn in 32..96 {
+            kernel.unmap(gfn).expect("no pin is left");
+        }
+        memory.publish(&[keep]);
+        hpt.verify_all().unwrap();
+        kernel.assert_sound();
+        // The guest still has its entries and gets rid of them (I7, I6).
+        // i % 96 >= 32: 64 and 22 of them, less the one removed above.
+        assert_eq!(hpt.state().fault_mode().0, 64 + 22 - 1);
+        for i in 0..150 {
+            hpt.hypercall(H_REMOVE, [0, i * 8, 0, 0, 0, 0, 0, 0]);
+        }
+        assert_eq!(hpt.state().fault_mode().0, 0);
+    });
+}
+
+/// A failure in the middle leaves a state from which the flush goes on.
+#[test]
+fn flush_survives_a_refusal() {
+    with(|_, kernel, hpt| {
+        for i in 0..4 {
+            enter(hpt, i * 8, V, 0x5000);
+        }
+        let mut range = GfnRange {
+            next: 0,
+            end: u64::MAX,
+        };
+        kernel.reject.set(true);
+        assert_eq!(hpt.flush(&mut range), Err(TableError::Rejected));
+        hpt.verify_all().unwrap();
+        assert_eq!(hpt.flush(&mut range), Ok(Progress::Done));
+        assert_eq!(hpt.state().fault_mode(), (4, true));
+    });
+}
+
+/// Dirty log: every store is reported once it is collected, large pages whole.
+#[test]
+fn dirty_log() {
+    with(|_, kernel, hpt| {
+        enter(hpt, 0, V, 0x5000 | 2);
+        enter(hpt, 8, V | LARGE, 0x2_0000 | 0x1000 | 2);
+        let collect = |stopped| {
+            let mut pages = Vec::new();
+            let mut range = GfnRange { next: 0, end: GFNS };
+            let done = hpt.collect_dirty(&mut range, stopped, |gfn, n| {
+                kernel.forget_touched(gfn.get(), C);
+                pages.push((gfn.get(), n));
+            });
+            assert_eq!(done, Ok(Progress::Done));
+            pages
+        };
+        assert_eq!(collect(false), []);
+        kernel.access(0, true);
+        kernel.access(8, false);
+        assert_eq!(collect(false), [(5, 1)]);
+        assert_eq!(collect(true), []);
+        kernel.access(8, true);
+        assert_eq!(collect(false), [(32, 16)]);
+        let read = hpt.hypercall(H_READ, [0, 8, 0, 0, 0, 0, 0, 0]);
+        assert!(read.words[1] & C != 0, "the guest's C stays");
+        kernel.access(8, true);
+        hpt.hypercall(H_REMOVE, [0, 8, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(collect(false), [(32, 16)], "also of entries that are gone");
+    });
+}
+
+/// The walker finds what it is there for.
+#[test]
+fn i1_to_i7_walker_finds_damage() {
+    use crate::sync::Ordering::Relaxed;
+    let damaged = |damage: fn(&Memory), expected: fn(Violation) -> bool| {
+        with(|memory, kernel, hpt| {
+            enter(hpt, 0, V, 0x5000);
+            enter(hpt, 8, V, 0x5000);
+            enter(hpt, 16, V, 0x6000);
+            let image: Vec<_> = memory
+                .rev
+                .iter()
+                .map(|e| {
+                    (
+                        e.v.load(Relaxed),
+                        e.r.load(Relaxed),
+                        e.forw.load(Relaxed),
+                        e.back.load(Relaxed),
+                    )
+                })
+                .collect();
+            let heads: Vec<_> = memory.rmap.iter().map(|h| h.load(Relaxed)).collect();
+            hpt.verify_all().unwrap();
+            damage(memory);
+            let found = hpt.verify_all().unwrap_err();
+            assert!(expected(found), "{found:?}");
+            for (e, (v, r, forw, back)) in memory.rev.iter().zip(image) {
+                e.v.store(v, Relaxed);
+                e.r.store(r, Relaxed);
+                e.forw.store(forw, Relaxed);
+                e.back.store(back, Relaxed);
+            }
+            for (head, word) in memory.rmap.iter().zip(heads) {
+                head.store(word, Relaxed);
+            }
+            memory.control.fault_mode.reset();
+            kernel.assert_sound();
+        });
+    };
+    damaged(
+        |m| m.rmap[6].store(0, Relaxed),
+        |v| v == Violation::NotOnChain { index: 16 },
+    );
+    damaged(
+        |m| m.rev[0].forw.store(16, Relaxed),
+        |v| v == Violation::BrokenLinks { index: 0 },
+    );
+    damaged(
+        |m| m.rmap[5].store(chain::PRESENT | 16, Relaxed),
+        |v| v == Violation::WrongChain { gfn: 5, index: 16 },
+    );
+    damaged(
+        |m| m.rmap[9].store(3, Relaxed),
+        |v| v == Violation::BadHead { gfn: 9 },
+    );
+    damaged(
+        |m| {
+            m.rmap[9].store(chain::PRESENT | 24, Relaxed);
+            m.rev[24].forw.store(24, Relaxed);
+            m.rev[24].back.store(24, Relaxed);
+        },
+        |v| v == Violation::FreeMember { gfn: 9, index: 24 },
+    );
+    damaged(
+        |m| m.rev[0].v.store(V | ABSENT, Relaxed),
+        |v| v == Violation::RealEntry { index: 0 },
+    );
+    damaged(
+        |m| m.rev[0].v.store(V | VALID | ABSENT, Relaxed),
+        |v| v == Violation::BadEntry { index: 0 },
+    );
+    damaged(
+        |m| m.rev[24].v.store(V | ABSENT, Relaxed),
+        |v| {
+            v == Violation::FaultMode {
+                counted: 0,
+                found: 1,
+            }
+        },
+    );
+    // Entry 8 leaves the chain of page 5 but stays valid.
+    damaged(
+        |m| {
+            m.rev[0].forw.store(0, Relaxed);
+            m.rev[0].back.store(0, Relaxed);
+        },
+        |v| v == Violation::BrokenLinks { index: 8 },
+    );
+    damaged(
+        |m| m.rev[0].r.store(GFNS << 12, Relaxed),
+        |v| v == Violation::NoSlot { index: 0 },
+    );
+}

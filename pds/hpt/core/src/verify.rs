@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The verification walker: I1 to I7 and the fault mode over the memory as it is.
+//!
+//! Each step takes the lock bits that any other walker would, so it may run on a live table; the
+//! totals ([`Hpt::verify_all`]) are only right while nothing changes.
+
+use crate::chain::Chain;
+use crate::state::{needs_intercept, page_of};
+use crate::sync::Ordering;
+use crate::{Hpt, Pages, Table};
+use partita_papr::hpte::{ABSENT, DW0_ISA30, GUEST_DW0, LOCK, VALID};
+use partita_papr::{Gfn, PAGE_SHIFT};
+use partita_srcu::Policy;
+
+/// What is wrong, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// I1: a valid entry whose page has an empty chain, or no head.
+    NotOnChain {
+        /// The entry.
+        index: u64,
+    },
+    /// I2: the neighbours of a member do not point back to it.
+    BrokenLinks {
+        /// The entry.
+        index: u64,
+    },
+    /// I3: the walk from the head did not come back to it within the size of the table.
+    Endless {
+        /// Page of the chain.
+        gfn: u64,
+    },
+    /// I4: a member maps another page.
+    WrongChain {
+        /// Page of the chain.
+        gfn: u64,
+        /// The entry.
+        index: u64,
+    },
+    /// I5: PRESENT is clear but the index is not 0, or PRESENT names no entry.
+    BadHead {
+        /// Page of the chain.
+        gfn: u64,
+    },
+    /// I6: a member is neither valid nor locked by an insertion.
+    FreeMember {
+        /// Page of the chain.
+        gfn: u64,
+        /// The entry.
+        index: u64,
+    },
+    /// I1, I3: the chains have a different number of members than there are valid entries.
+    Count {
+        /// Members of all chains.
+        members: u64,
+        /// Valid entries.
+        valid: u64,
+    },
+    /// I7: a valid entry maps a page of no slot.
+    NoSlot {
+        /// The entry.
+        index: u64,
+    },
+    /// The real entry is not the guest's in ISA 3.0 form (but for the page and the protection,
+    /// which are the kernel's), or is valid where the guest has none.
+    RealEntry {
+        /// The entry.
+        index: u64,
+    },
+    /// An entry has both VALID and ABSENT, or no page size.
+    BadEntry {
+        /// The entry.
+        index: u64,
+    },
+    /// Entries that need interception are not counted right, or it is off.
+    FaultMode {
+        /// As counted.
+        counted: u64,
+        /// As found.
+        found: u64,
+    },
+}
+
+impl<T: Table, P: Pages> Hpt<'_, T, P> {
+    /// Checks one entry: I1, I2, I7 for it, and its real entry. Returns whether it is valid and
+    /// whether it needs interception.
+    pub fn verify_entry(&self, index: u64) -> Result<(bool, bool), Violation> {
+        let Some((ptex, rev)) = self.state.find(index) else {
+            return Ok((false, false));
+        };
+        let v = rev.lock();
+        let r = rev.r.load(Ordering::Relaxed);
+        let result = self.verify_locked(index, v, r);
+        let real = self
+            .state
+            .real
+            .get(ptex.index() as usize)
+            .map_or((0, 0), |e| (e.dw0(), e.dw1()));
+        rev.unlock(v);
+        result?;
+        let wrong = Violation::RealEntry { index };
+        if v & VALID == 0 {
+            if real.0 & VALID != 0 {
+                return Err(wrong);
+            }
+        } else {
+            let expected = v & (GUEST_DW0 | VALID) & DW0_ISA30;
+            if real.0 != expected || (real.1 >> 58) & 3 != v >> 62 {
+                return Err(wrong);
+            }
+        }
+        Ok((v & VALID != 0, needs_intercept(v, r)))
+    }
+
+    fn verify_locked(&self, index: u64, v: u64, r: u64) -> Result<(), Violation> {
+        if v & VALID == 0 {
+            return Ok(());
+        }
+        let Some((gfn, _)) = page_of(v, r) else {
+            return Err(Violation::BadEntry { index });
+        };
+        if v & ABSENT != 0 {
+            return Err(Violation::BadEntry { index });
+        }
+        // An INVALID slot still counts: its entries go before it does.
+        if self.slots.read().lookup(gfn, Policy::Destroy).is_none() {
+            return Err(Violation::NoSlot { index });
+        }
+        let Some(chain) = Chain::lock(&self.state, gfn) else {
+            return Err(Violation::NotOnChain { index });
+        };
+        if chain.first().is_none() {
+            return Err(Violation::NotOnChain { index });
+        }
+        check_links(&chain, index as u32)
+    }
+
+    /// Checks one chain: I2 to I6. Returns the number of its members.
+    pub fn verify_chain(&self, gfn: Gfn) -> Result<u64, Violation> {
+        let Some(chain) = Chain::lock(&self.state, gfn) else {
+            return Ok(0);
+        };
+        let page = gfn.get();
+        let Some(first) = chain.first() else {
+            return if chain.index() == 0 {
+                Ok(0)
+            } else {
+                Err(Violation::BadHead { gfn: page })
+            };
+        };
+        let (mut index, mut members) = (first, 0);
+        loop {
+            let Some((_, rev)) = self.state.find(index as u64) else {
+                return Err(Violation::BadHead { gfn: page });
+            };
+            check_links(&chain, index)?;
+            let v = rev.v.load(Ordering::Relaxed);
+            let member = index as u64;
+            // A locked one is on its way in or out (S4.10).
+            if v & LOCK == 0 {
+                if v & VALID == 0 {
+                    return Err(Violation::FreeMember {
+                        gfn: page,
+                        index: member,
+                    });
+                }
+                if page_of(v, rev.r.load(Ordering::Relaxed)).map(|(g, _)| g) != Some(gfn) {
+                    return Err(Violation::WrongChain {
+                        gfn: page,
+                        index: member,
+                    });
+                }
+            }
+            members += 1;
+            match chain.next(index) {
+                Some(next) if next == first => return Ok(members),
+                Some(next) if members < self.state.entries() => index = next,
+                _ => return Err(Violation::Endless { gfn: page }),
+            }
+        }
+    }
+
+    /// Checks everything, while no call is in progress anywhere.
+    pub fn verify_all(&self) -> Result<(), Violation> {
+        let (mut valid, mut intercept, mut members) = (0, 0, 0);
+        for index in 0..self.state.entries() {
+            let (is_valid, needs) = self.verify_entry(index)?;
+            valid += u64::from(is_valid);
+            intercept += u64::from(needs);
+        }
+        for gfn in 0..self.state.rmap.len() as u64 {
+            if let Some(gfn) = Gfn::new(gfn) {
+                members += self.verify_chain(gfn)?;
+            }
+        }
+        if members != valid {
+            return Err(Violation::Count { members, valid });
+        }
+        let (counted, on) = self.state.fault_mode();
+        if counted != intercept || (intercept > 0 && !on) {
+            return Err(Violation::FaultMode {
+                counted,
+                found: intercept,
+            });
+        }
+        Ok(())
+    }
+
+    /// I7: no entry maps a page of `first..end`.
+    pub fn verify_unmapped(&self, first: u64, end: u64) -> Result<(), Violation> {
+        for index in 0..self.state.entries() {
+            let Some((_, rev)) = self.state.find(index) else {
+                break;
+            };
+            let v = rev.lock();
+            let page = page_of(v, rev.r.load(Ordering::Relaxed));
+            rev.unlock(v);
+            if v & VALID != 0
+                && let Some((gfn, shift)) = page
+                && gfn.get() < end
+                && gfn.get() + (1 << (shift - PAGE_SHIFT)) > first
+            {
+                return Err(Violation::NoSlot { index });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_links(chain: &Chain<'_>, index: u32) -> Result<(), Violation> {
+    let forw_back = chain.next(index).and_then(|next| chain.previous(next));
+    let back_forw = chain
+        .previous(index)
+        .and_then(|previous| chain.next(previous));
+    if forw_back == Some(index) && back_forw == Some(index) {
+        Ok(())
+    } else {
+        Err(Violation::BrokenLinks {
+            index: index as u64,
+        })
+    }
+}
