@@ -24,6 +24,9 @@ const END: Duration = Duration::from_secs(30);
 /// How often a quiet console is looked at.
 const TICK: Duration = Duration::from_millis(200);
 
+/// What the kernel prints when it cannot go on: no test survives it.
+const KERNEL_DOWN: [&str; 2] = ["KERNEL|PANIC", "KERNEL|CRASH"];
+
 /// What the user chose.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -356,7 +359,13 @@ fn boot(job: &Job, machine: &Machine, log: &Path) -> (Verdict, String) {
 
 /// Why the watch over a console must end, if it must.
 fn overdue(session: &Session, job: &Job) -> Option<String> {
-    if session.age() > job.timeout {
+    if let Some(line) = session
+        .text()
+        .lines()
+        .find(|line| KERNEL_DOWN.iter().any(|down| line.contains(down)))
+    {
+        Some(format!("the kernel is down: {}", line.trim()))
+    } else if session.age() > job.timeout {
         Some(format!(
             "timeout: not done after {} s",
             job.timeout.as_secs()
@@ -393,6 +402,12 @@ fn watch_system(
     let mut progress = Progress::default();
     loop {
         let event = session.wait(TICK);
+        if let Some(why) = overdue(session, job) {
+            return Err(format!(
+                "{why}, waiting for {}",
+                progress.waiting_for(dialogue)
+            ));
+        }
         loop {
             match progress.next(dialogue, session.text()) {
                 Next::Wait => break,
@@ -402,12 +417,9 @@ fn watch_system(
                 Next::Forbidden(text) => return Err(format!("it printed `{text}`")),
             }
         }
-        let waiting = || progress.waiting_for(dialogue);
         if event == Event::End {
-            return Err(format!("QEMU ended while waiting for {}", waiting()));
-        }
-        if let Some(why) = overdue(session, job) {
-            return Err(format!("{why}, waiting for {}", waiting()));
+            let waiting = progress.waiting_for(dialogue);
+            return Err(format!("QEMU ended while waiting for {waiting}"));
         }
     }
 }
