@@ -98,8 +98,9 @@ impl<T> Link<T> {
     }
 }
 
-/// A capability slot: 32 bytes.
-#[repr(C)]
+/// A capability slot: 32 bytes, aligned to 32 wherever it lies, since the low bits of its address
+/// carry flags in [`Slot::next`].
+#[repr(C, align(32))]
 pub struct Slot {
     /// Capability, first word: type 63:56, type-specific 55:48, object address 47:0.
     pub w0: Cell<u64>,

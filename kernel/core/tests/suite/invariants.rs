@@ -1,0 +1,636 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! What holds between kernel entries, checked from the bytes of the objects.
+
+use crate::rig::{ROOT_BITS, Rig};
+use partita_abi::{CapRights, ObjectType, address_space, limits};
+use partita_kernel_core::cap::{Cap, Zombie};
+use partita_kernel_core::machine::Machine;
+use partita_kernel_core::object::{
+    Endpoint, EndpointState, Link, Notification, NotificationState, Ref, Reply, SchedContext, Slot,
+    TCB_SLOTS, Tcb, ThreadState, Timer, tcb_slot,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+const FLAGS: u64 = 31;
+const REVOCABLE: u64 = 1;
+const FIRST_BADGED: u64 = 2;
+const IN_TCB: u64 = 4;
+
+/// Everything that capabilities name.
+#[derive(Default)]
+pub struct World {
+    /// All slots that were found, with their capabilities.
+    pub slots: BTreeMap<u64, Cap>,
+    pub threads: BTreeSet<u64>,
+    pub dead_threads: BTreeSet<u64>,
+    pub endpoints: BTreeSet<u64>,
+    pub notifications: BTreeSet<u64>,
+    pub replies: BTreeSet<u64>,
+    pub contexts: BTreeSet<u64>,
+    pub timers: BTreeSet<u64>,
+    pub vspaces: BTreeSet<u64>,
+}
+
+fn slot(rig: &Rig, addr: u64) -> &Slot {
+    rig.m.object(addr)
+}
+
+fn thread(rig: &Rig, addr: u64) -> &Tcb {
+    rig.m.object(addr)
+}
+
+fn next(rig: &Rig, addr: u64) -> Option<u64> {
+    slot(rig, addr).next().map(Ref::addr)
+}
+
+fn prev(rig: &Rig, addr: u64) -> Option<u64> {
+    slot(rig, addr).prev.get().map(Ref::addr)
+}
+
+fn flag(rig: &Rig, addr: u64, f: u64) -> bool {
+    slot(rig, addr).next.get() & f != 0
+}
+
+fn addr_of<T>(link: &Link<T>) -> Option<u64> {
+    link.get().map(Ref::addr)
+}
+
+/// Finds all slots: those of containers that capabilities name, and their neighbours in the
+/// derivation list.
+pub fn explore(rig: &Rig) -> World {
+    let mut w = World::default();
+    let mut todo = Vec::new();
+    let root = rig.root_cnode_addr();
+    todo.extend((0..1 << ROOT_BITS).map(|i| root + 32 * i));
+    for irq in &rig.m.global().irqs {
+        todo.push(std::ptr::from_ref(&irq.notification) as u64);
+    }
+    let tcb_slots = core::mem::offset_of!(Tcb, slots) as u64;
+    while let Some(at) = todo.pop() {
+        if w.slots.contains_key(&at) {
+            continue;
+        }
+        let cap = slot(rig, at).cap();
+        w.slots.insert(at, cap);
+        todo.extend(prev(rig, at));
+        todo.extend(next(rig, at));
+        let mut tcb = |t: u64| todo.extend((0..TCB_SLOTS as u64).map(|i| t + tcb_slots + 32 * i));
+        match cap {
+            Cap::Thread(t) => {
+                w.threads.insert(t.addr());
+                tcb(t.addr());
+            }
+            Cap::Zombie(z) if z.kind == Zombie::TCB => {
+                w.dead_threads.insert(z.addr);
+                tcb(z.addr);
+            }
+            Cap::CNode { addr, radix, .. } => {
+                todo.extend((0..1u64 << radix).map(|i| addr + 32 * i));
+            }
+            Cap::Zombie(z) => todo.extend((0..1u64 << z.kind).map(|i| z.addr + 32 * i)),
+            Cap::Endpoint { ep, .. } => {
+                w.endpoints.insert(ep.addr());
+            }
+            Cap::Notification { ntfn, .. } => {
+                w.notifications.insert(ntfn.addr());
+            }
+            Cap::Reply { reply, .. } => {
+                w.replies.insert(reply.addr());
+            }
+            Cap::SchedContext(sc) => {
+                w.contexts.insert(sc.addr());
+            }
+            Cap::Timer(t) => {
+                w.timers.insert(t.addr());
+                let timer: &Timer = rig.m.object(t.addr());
+                todo.push(std::ptr::from_ref(&timer.notification) as u64);
+            }
+            Cap::VSpace { addr } => {
+                w.vspaces.insert(addr);
+            }
+            _ => {}
+        }
+    }
+    w
+}
+
+/// Whether the capability in `a` is the parent of the one in `b`, by seL4's definition.
+pub fn is_parent(rig: &Rig, a: u64, b: u64) -> bool {
+    let (ca, cb) = (slot(rig, a).cap(), slot(rig, b).cap());
+    if !flag(rig, a, REVOCABLE) || !ca.same_region(&cb) {
+        return false;
+    }
+    match ca.badge() {
+        None | Some(0) => true,
+        badge => badge == cb.badge() && !flag(rig, b, FIRST_BADGED),
+    }
+}
+
+/// Checks everything.
+///
+/// # Panics
+/// If anything is wrong.
+pub fn check(rig: &Rig) {
+    let w = explore(rig);
+    derivation(rig, &w);
+    memory(rig, &w);
+    threads(rig, &w);
+    queues(rig, &w);
+    replies(rig, &w);
+    contexts(rig, &w);
+    address_spaces(rig, &w);
+}
+
+fn derivation(rig: &Rig, w: &World) {
+    let tcb_bits = ObjectType::Tcb.bits();
+    for (&at, cap) in &w.slots {
+        let raw = slot(rig, at).next.get();
+        let base = at >> tcb_bits << tcb_bits;
+        let in_tcb = w.threads.contains(&base) || w.dead_threads.contains(&base);
+        assert_eq!(raw & IN_TCB != 0, in_tcb, "IN_TCB of {at:#x}");
+        if cap.is_null() {
+            assert_eq!(slot(rig, at).w0.get(), 0, "empty slot {at:#x}");
+            assert_eq!(raw & !IN_TCB, 0, "links of empty slot {at:#x}");
+            assert!(slot(rig, at).prev.is_none(), "links of empty slot {at:#x}");
+            continue;
+        }
+        assert_eq!(raw & FLAGS & !7, 0, "flags of {at:#x}");
+        if let Some(n) = next(rig, at) {
+            assert_eq!(prev(rig, n), Some(at), "list at {at:#x}");
+            assert!(!w.slots[&n].is_null(), "empty slot {n:#x} in the list");
+        }
+        if let Some(p) = prev(rig, at) {
+            assert_eq!(next(rig, p), Some(at), "list at {at:#x}");
+        }
+        // Copies of one object stand side by side, else "final" would be wrong.
+        let (pack0, pack1) = cap.pack();
+        assert_eq!(Cap::unpack(pack0, pack1), *cap);
+    }
+    // Every list ends, and each slot is in one.
+    let mut seen = BTreeSet::new();
+    for (&at, cap) in &w.slots {
+        if cap.is_null() || prev(rig, at).is_some() {
+            continue;
+        }
+        let mut last = Some(at);
+        let mut order = Vec::new();
+        while let Some(here) = last {
+            assert!(seen.insert(here), "slot {here:#x} is in the list twice");
+            order.push(here);
+            last = next(rig, here);
+        }
+        contiguous(w, &order);
+        covered(rig, w, &order);
+    }
+    let used = w.slots.values().filter(|c| !c.is_null()).count();
+    assert_eq!(seen.len(), used, "the list has a loop");
+}
+
+/// Capabilities to one object are neighbours, also those under an untyped.
+fn contiguous(w: &World, order: &[u64]) {
+    for (i, a) in order.iter().enumerate() {
+        let cap = w.slots[a];
+        let mut gap = false;
+        for b in &order[i + 1..] {
+            let same = w.slots[b].same_object(&cap);
+            assert!(!(same && gap), "copies {a:#x} and {b:#x} are apart");
+            gap |= !same;
+        }
+    }
+}
+
+/// What lies in memory has an untyped above it that gave that memory away; boot objects have none,
+/// and no capability above them at all.
+fn covered(rig: &Rig, w: &World, order: &[u64]) {
+    for (i, at) in order.iter().enumerate().skip(1) {
+        let cap = w.slots[at];
+        let Some((addr, size)) = cap.region() else {
+            continue;
+        };
+        let above: Vec<u64> = order[..i].to_vec();
+        let root_object = above.iter().all(|a| !matches!(w.slots[a], Cap::Untyped(_)));
+        let mut covering = 0;
+        for a in above {
+            if let Cap::Untyped(u) = w.slots[&a]
+                && w.slots[&a].same_region(&cap)
+            {
+                covering += 1;
+                assert!(flag(rig, a, REVOCABLE), "untyped {a:#x} cannot be revoked");
+                assert!(
+                    addr + size <= u.addr + u.free,
+                    "{cap:?} lies in the free part of {u:?}"
+                );
+            }
+        }
+        let boot = rig.is_boot_object(addr);
+        assert!(boot || covering > 0 && !root_object, "{cap:?} has no untyped above");
+    }
+}
+
+/// Objects do not overlap.
+fn memory(rig: &Rig, w: &World) {
+    let mut regions = BTreeMap::new();
+    for cap in w.slots.values() {
+        if let Some((addr, size)) = cap.region()
+            && !matches!(cap, Cap::Untyped(_))
+        {
+            let kind = match cap {
+                // A zombie is still the object that it was.
+                Cap::Zombie(z) if z.kind == Zombie::TCB => cap_kind(&Cap::Thread(rig.root)),
+                Cap::Zombie(_) => 10,
+                other => cap_kind(other),
+            };
+            let old = regions.insert(addr, (size, kind));
+            assert!(old.is_none() || old == Some((size, kind)), "two objects at {addr:#x}");
+        }
+    }
+    let mut end = 0;
+    for (addr, (size, _)) in regions {
+        assert!(addr >= end, "objects overlap at {addr:#x}");
+        end = addr + size;
+    }
+}
+
+fn cap_kind(cap: &Cap) -> u64 {
+    cap.pack().0 >> 56
+}
+
+fn cached_cnode(rig: &Rig, t: &Tcb) -> Option<(u64, u64)> {
+    let mut cap = t.slots[tcb_slot::CSPACE].cap();
+    let mut bits = 64;
+    for _ in 0..4 {
+        let Cap::CNode {
+            addr,
+            radix,
+            guard,
+            guard_bits,
+        } = cap
+        else {
+            return None;
+        };
+        if guard != 0 || radix + guard_bits > bits {
+            return None;
+        }
+        bits -= radix + guard_bits;
+        if bits == 0 {
+            return Some((addr, 1 << radix));
+        }
+        cap = slot(rig, addr).cap();
+    }
+    None
+}
+
+fn threads(rig: &Rig, w: &World) {
+    for &addr in &w.dead_threads {
+        let t = thread(rig, addr);
+        assert_eq!(t.state.get(), ThreadState::Inactive as u64, "dead thread {addr:#x}");
+        assert_eq!(t.queued.get(), 0, "dead thread {addr:#x}");
+        assert!(t.sched_context.is_none() && t.reply.is_none(), "dead thread {addr:#x}");
+        assert!(t.bound_notification.is_none(), "dead thread {addr:#x}");
+    }
+    for &addr in &w.threads {
+        let t = thread(rig, addr);
+        let state = ThreadState::from_number(t.state.get());
+        assert!(t.state.get() <= 6);
+        // What the slots say in decoded form.
+        match t.slots[tcb_slot::VSPACE].cap() {
+            Cap::VSpace { addr: root } => {
+                let stored = rig.m.read_pte(root + 8191 * 8);
+                // Its PID may have died with its pool, but is nobody else's.
+                let owner = rig.root_of(t.pid.get());
+                let own = owner.is_none() || owner == Some(root) && stored == t.pid.get();
+                assert!(
+                    t.pid.get() == 0 || own,
+                    "thread {addr:#x} runs in PID {} which is not its own",
+                    t.pid.get()
+                );
+            }
+            _ => assert_eq!(t.pid.get(), 0, "thread {addr:#x} has a PID without a VSpace"),
+        }
+        match t.slots[tcb_slot::BUFFER].cap() {
+            Cap::Frame(f) => {
+                let b = t.ipc_buffer.get();
+                let end = f.addr + (1 << f.bits);
+                assert!(b >= f.addr && b + address_space::IPC_BUFFER_BYTES as u64 <= end);
+                assert!(!f.device && f.rights.contains(CapRights(3)));
+            }
+            _ => assert_eq!(t.ipc_buffer.get(), 0, "thread {addr:#x} has a buffer without a frame"),
+        }
+        if t.fast_cnode_slots.get() != 0 && t.cspace_epoch.get() == rig.core().cspace_epoch.get() {
+            assert_eq!(
+                cached_cnode(rig, t),
+                Some((t.fast_cnode.get(), t.fast_cnode_slots.get())),
+                "thread {addr:#x} looks up in a stale CNode"
+            );
+        }
+        // Faults are pending only while their handler has not answered.
+        if t.fault_label.get() != 0 {
+            assert!(
+                matches!(state, ThreadState::BlockedOnSend | ThreadState::BlockedOnReply),
+                "thread {addr:#x} is {state:?} with a fault"
+            );
+        }
+        if let Some(n) = addr_of(&t.bound_notification) {
+            assert!(w.notifications.contains(&n), "thread {addr:#x} is bound to nothing");
+            let n: &Notification = rig.m.object(n);
+            assert_eq!(addr_of(&n.bound_tcb), Some(addr));
+        }
+        if let Some(sc) = addr_of(&t.sched_context) {
+            assert!(w.contexts.contains(&sc), "thread {addr:#x} runs on nothing");
+            let sc: &SchedContext = rig.m.object(sc);
+            assert_eq!(addr_of(&sc.tcb), Some(addr));
+        }
+        match (state, addr_of(&t.reply)) {
+            (ThreadState::BlockedOnReply, None) => panic!("{addr:#x} waits for no reply"),
+            (ThreadState::BlockedOnReply | ThreadState::BlockedOnReceive, Some(r)) => {
+                assert!(w.replies.contains(&r));
+                let r: &Reply = rig.m.object(r);
+                assert_eq!(addr_of(&r.tcb), Some(addr));
+            }
+            (_, None) => {}
+            (other, Some(_)) => panic!("{addr:#x} has a reply object while {other:?}"),
+        }
+        let waits = matches!(
+            state,
+            ThreadState::BlockedOnReceive
+                | ThreadState::BlockedOnSend
+                | ThreadState::BlockedOnNotification
+        );
+        assert_eq!(t.blocked_on.get() != 0, waits, "thread {addr:#x} is {state:?}");
+    }
+}
+
+/// A doubly linked queue of threads.
+fn queue(rig: &Rig, head: &Link<Tcb>, tail: &Link<Tcb>) -> Vec<u64> {
+    let mut all = Vec::new();
+    let mut at = addr_of(head);
+    let mut before = None;
+    while let Some(addr) = at {
+        assert!(!all.contains(&addr), "a queue has a loop");
+        let t = thread(rig, addr);
+        assert_eq!(addr_of(&t.queue_prev), before);
+        all.push(addr);
+        before = Some(addr);
+        at = addr_of(&t.queue_next);
+    }
+    assert_eq!(addr_of(tail), before);
+    all
+}
+
+fn by_priority(rig: &Rig, queue: &[u64]) {
+    let p: Vec<u64> = queue.iter().map(|&t| thread(rig, t).priority.get()).collect();
+    assert!(p.is_sorted_by(|a, b| a >= b), "a queue is not in order of priority: {p:?}");
+}
+
+fn queues(rig: &Rig, w: &World) {
+    // Where each thread is queued.
+    let mut place: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut note = |t: u64, at: u64| {
+        assert!(w.threads.contains(&t), "dead thread {t:#x} in the queue at {at:#x}");
+        assert!(place.insert(t, at).is_none(), "thread {t:#x} is in two queues");
+    };
+    for &addr in &w.endpoints {
+        let ep: &Endpoint = rig.m.object(addr);
+        let q = queue(rig, &ep.head, &ep.tail);
+        by_priority(rig, &q);
+        let state = match ep.state.get() {
+            s if s == EndpointState::Send as u64 => Some(ThreadState::BlockedOnSend),
+            s if s == EndpointState::Receive as u64 => Some(ThreadState::BlockedOnReceive),
+            s => {
+                assert_eq!(s, EndpointState::Idle as u64);
+                None
+            }
+        };
+        assert_eq!(state.is_none(), q.is_empty(), "endpoint {addr:#x}");
+        for t in q {
+            assert_eq!(Some(ThreadState::from_number(thread(rig, t).state.get())), state);
+            assert_eq!(thread(rig, t).blocked_on.get(), addr);
+            note(t, addr);
+        }
+    }
+    for &addr in &w.notifications {
+        let n: &Notification = rig.m.object(addr);
+        let q = queue(rig, &n.head, &n.tail);
+        by_priority(rig, &q);
+        let waiting = n.state.get() == NotificationState::Waiting as u64;
+        assert_eq!(waiting, !q.is_empty(), "notification {addr:#x}");
+        if n.state.get() != NotificationState::Active as u64 {
+            assert_eq!(n.badge.get(), 0, "notification {addr:#x}");
+        }
+        for t in q {
+            assert_eq!(thread(rig, t).state.get(), ThreadState::BlockedOnNotification as u64);
+            assert_eq!(thread(rig, t).blocked_on.get(), addr);
+            note(t, addr);
+        }
+        if let Some(t) = addr_of(&n.bound_tcb) {
+            assert!(w.threads.contains(&t));
+            assert_eq!(addr_of(&thread(rig, t).bound_notification), Some(addr));
+        }
+        if let Some(sc) = addr_of(&n.sched_context) {
+            assert!(w.contexts.contains(&sc));
+            let sc: &SchedContext = rig.m.object(sc);
+            assert_eq!(addr_of(&sc.notification), Some(addr));
+        }
+    }
+    for (id, core) in rig.m.global().cores.iter().enumerate() {
+        let mut top = 0;
+        for p in 0..256 {
+            let q = queue(rig, &core.ready_head[p], &core.ready_tail[p]);
+            let bit = core.ready_bits[p / 64].get() >> (p % 64) & 1;
+            assert_eq!(bit == 1, !q.is_empty(), "ready bit {p}");
+            if !q.is_empty() {
+                top = p as u64 + 1;
+            }
+            for t in q {
+                let tcb = thread(rig, t);
+                assert_eq!(tcb.priority.get(), p as u64);
+                assert_eq!(tcb.core.get(), id as u64);
+                assert_eq!(tcb.queued.get(), 1);
+                assert!(schedulable(rig, tcb), "thread {t:#x} is ready but cannot run");
+                note(t, 1);
+            }
+        }
+        assert_eq!(core.ready_top.get(), top);
+    }
+    let core = rig.core();
+    assert!(core.candidate.is_none(), "a candidate is left");
+    assert_eq!(core.reschedule.get(), 0);
+    if let Some(t) = addr_of(&core.current) {
+        assert!(w.threads.contains(&t), "a dead thread runs");
+        let tcb = thread(rig, t);
+        assert!(schedulable(rig, tcb), "the running thread cannot run");
+        assert_eq!(addr_of(&core.current_sc), addr_of(&tcb.sched_context));
+        note(t, 2);
+    } else {
+        assert_eq!(core.ready_top.get(), 0, "idle with work to do");
+        assert!(core.current_sc.is_none());
+    }
+    for &t in &w.threads {
+        let tcb = thread(rig, t);
+        let at = place.get(&t).copied().unwrap_or(0);
+        assert_eq!(tcb.queued.get() == 1, at == 1, "thread {t:#x} queued");
+        assert_eq!(at == 1 || at == 2, schedulable(rig, tcb), "thread {t:#x} is forgotten");
+        if tcb.blocked_on.get() != 0 {
+            assert_eq!(at, tcb.blocked_on.get(), "thread {t:#x} waits in no queue");
+        }
+    }
+}
+
+fn schedulable(rig: &Rig, t: &Tcb) -> bool {
+    let runnable = matches!(
+        ThreadState::from_number(t.state.get()),
+        ThreadState::Running | ThreadState::Restart
+    );
+    runnable
+        && addr_of(&t.sched_context).is_some_and(|sc| {
+            let sc: &SchedContext = rig.m.object(sc);
+            sc.in_release_queue.get() == 0 && sc.period.get() != 0
+        })
+}
+
+fn replies(rig: &Rig, w: &World) {
+    for &addr in &w.replies {
+        let r: &Reply = rig.m.object(addr);
+        let Some(t) = addr_of(&r.tcb) else {
+            assert!(r.prev.is_none() && r.next.is_none() && r.sched_context.is_none());
+            continue;
+        };
+        assert!(w.threads.contains(&t), "reply {addr:#x} waits for a dead thread");
+        let tcb = thread(rig, t);
+        assert_eq!(addr_of(&tcb.reply), Some(addr));
+        if tcb.state.get() != ThreadState::BlockedOnReply as u64 {
+            assert!(r.prev.is_none() && r.next.is_none() && r.sched_context.is_none());
+        }
+        if let Some(next) = addr_of(&r.next) {
+            assert!(w.replies.contains(&next));
+            let next: &Reply = rig.m.object(next);
+            assert_eq!(addr_of(&next.prev), Some(addr));
+            assert!(r.sched_context.is_none(), "reply {addr:#x} is not on top");
+        }
+        if let Some(prev) = addr_of(&r.prev) {
+            assert!(w.replies.contains(&prev));
+            let prev: &Reply = rig.m.object(prev);
+            assert_eq!(addr_of(&prev.next), Some(addr));
+        }
+        if let Some(sc) = addr_of(&r.sched_context) {
+            assert!(w.contexts.contains(&sc));
+            let sc: &SchedContext = rig.m.object(sc);
+            assert_eq!(addr_of(&sc.reply), Some(addr));
+        }
+    }
+}
+
+fn contexts(rig: &Rig, w: &World) {
+    for &addr in &w.contexts {
+        let sc: &SchedContext = rig.m.object(addr);
+        if let Some(t) = addr_of(&sc.tcb) {
+            assert!(w.threads.contains(&t), "context {addr:#x} has a dead thread");
+            assert_eq!(addr_of(&thread(rig, t).sched_context), Some(addr));
+        }
+        if let Some(r) = addr_of(&sc.reply) {
+            assert!(w.replies.contains(&r), "context {addr:#x} was lent through a dead reply");
+            let r: &Reply = rig.m.object(r);
+            assert_eq!(addr_of(&r.sched_context), Some(addr));
+        }
+        if let Some(n) = addr_of(&sc.notification) {
+            assert!(w.notifications.contains(&n));
+            let n: &Notification = rig.m.object(n);
+            assert_eq!(addr_of(&n.sched_context), Some(addr));
+        }
+    }
+    let mut waiting = BTreeSet::new();
+    for core in &rig.m.global().cores {
+        let mut at = addr_of(&core.release_head);
+        let mut last = 0;
+        while let Some(addr) = at {
+            assert!(w.contexts.contains(&addr), "dead context {addr:#x} waits for its release");
+            assert!(waiting.insert(addr), "release queue has a loop");
+            let sc: &SchedContext = rig.m.object(addr);
+            assert_eq!(sc.in_release_queue.get(), 1);
+            assert!(sc.replenish_at.get() >= last, "release queue is not in order");
+            last = sc.replenish_at.get();
+            at = addr_of(&sc.release_next);
+        }
+        let mut at = addr_of(&core.timer_head);
+        let mut last = 0;
+        let mut armed = BTreeSet::new();
+        while let Some(addr) = at {
+            assert!(w.timers.contains(&addr), "dead timer {addr:#x}");
+            assert!(armed.insert(addr), "timer queue has a loop");
+            let timer: &Timer = rig.m.object(addr);
+            assert_eq!(timer.armed.get(), 1);
+            assert!(timer.deadline.get() >= last, "timer queue is not in order");
+            last = timer.deadline.get();
+            at = addr_of(&timer.next);
+        }
+    }
+    for &addr in &w.contexts {
+        let sc: &SchedContext = rig.m.object(addr);
+        assert_eq!(sc.in_release_queue.get() == 1, waiting.contains(&addr));
+    }
+}
+
+const VALID: u64 = 1 << 63;
+const LEAF: u64 = 1 << 62;
+const ADDR: u64 = 0x01ff_ffff_ffff_f000;
+
+/// Hardware reaches, through every tree that has a PID or may get one, only tables and frames whose
+/// capabilities say that they are mapped there, with no more rights.
+fn address_spaces(rig: &Rig, w: &World) {
+    for &root in &w.vspaces {
+        let pid = rig.m.read_pte(root + 8191 * 8);
+        if rig.addr(partita_abi::init_cnode::VSPACE as u64) == root {
+            // Its boot mappings have no capabilities.
+            continue;
+        }
+        let dead = pid != 0 && rig.root_of(pid) != Some(root);
+        if !dead {
+            walk(rig, w, root, pid, 0, 39);
+        }
+    }
+    for pool in 0..limits::MAX_ASID_POOLS as u64 {
+        for i in 0..limits::ASIDS_PER_POOL as u64 {
+            if let Some(root) = rig.root_of(pool * limits::ASIDS_PER_POOL as u64 + i) {
+                assert!(w.vspaces.contains(&root), "a PID of a dead address space");
+            }
+        }
+    }
+}
+
+fn walk(rig: &Rig, w: &World, table: u64, pid: u64, base: u64, shift: u32) {
+    // User addresses end at 2^46: the upper part of the root is never walked.
+    let entries = if shift == 39 { 128 } else { 512 };
+    for i in 0..entries {
+        let pte = rig.m.read_pte(table + 8 * i);
+        if pte & VALID == 0 {
+            continue;
+        }
+        let vaddr = base + (i << shift);
+        if pte & LEAF != 0 {
+            let real = pte & ADDR;
+            let write = pte & 2 != 0;
+            let fits = w.slots.values().any(|cap| match cap {
+                Cap::Frame(f) => f.mapping.is_some_and(|m| {
+                    m.pid == pid
+                        && vaddr >= m.vaddr
+                        && vaddr + (1 << shift) <= m.vaddr + (1 << f.bits)
+                        && real == f.addr + (vaddr - m.vaddr)
+                        && (!write || f.rights.contains(CapRights::WRITE))
+                }),
+                _ => false,
+            });
+            assert!(fits, "PID {pid}: {vaddr:#x} maps {real:#x} for no frame");
+        } else {
+            let next = pte & ADDR & !0xff;
+            let mapped = w.slots.values().any(|cap| match cap {
+                Cap::PageTable {
+                    addr,
+                    mapping: Some(m),
+                } => *addr == next && m.pid == pid && m.vaddr == vaddr,
+                _ => false,
+            });
+            assert!(mapped, "PID {pid}: {vaddr:#x} has table {next:#x} of no capability");
+            walk(rig, w, next, pid, vaddr, shift - 9);
+        }
+    }
+}

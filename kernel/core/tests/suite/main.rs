@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Host tests of the kernel's object model over a mock machine. Test names follow sel4test's ids
+//! where it has the test.
+
+mod boot;
+mod invariants;
+mod mock;
+mod rig;
