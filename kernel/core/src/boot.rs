@@ -198,6 +198,7 @@ impl<M: Machine> Kernel<'_, M> {
                 },
             ),
             (init_cnode::PLATFORM_CONTROL, Cap::PlatformControl),
+            (init_cnode::LPID_CONTROL, Cap::LpidControl),
             (init_cnode::BOOT_INFO, frame(info_page, 12, rw)),
             (init_cnode::IPC_BUFFER, frame(buffer, 12, rw)),
             (

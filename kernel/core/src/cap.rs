@@ -4,7 +4,9 @@
 //! First word: type 63:56, type-specific 55:48, object address 47:0. The fast path of the arch shell
 //! tests endpoint, reply and CNode words directly, hence the public layout constants.
 
+use crate::gspace::GSpace;
 use crate::object::{Endpoint, Notification, Ref, Reply, SchedContext, Slot, Tcb, Timer};
+use crate::vcpu::Vcpu;
 use partita_abi::CapRights;
 
 /// Capability types: seL4's numbers where seL4 has the type (even: generic, odd: arch).
@@ -27,6 +29,13 @@ pub mod tag {
     pub const ZOMBIE: u64 = 18;
     pub const SCHED_CONTEXT: u64 = 22;
     pub const SCHED_CONTROL: u64 = 24;
+    pub const VCPU: u64 = 15;
+    pub const GSPACE: u64 = 17;
+    pub const GPAGE_TABLE: u64 = 19;
+    pub const HPT: u64 = 21;
+    pub const HPT_GFNS: u64 = 23;
+    pub const GSPACE_VIEW: u64 = 25;
+    pub const LPID_CONTROL: u64 = 27;
     pub const TIMER: u64 = 26;
     pub const PLATFORM_CONTROL: u64 = 28;
 }
@@ -54,10 +63,35 @@ pub const CLEAR_CHUNK: u64 = 1 << 16;
 /// Where a frame or page table is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// PID of the address space.
+    /// PID of the address space, or LPID | [`Mapping::GUEST`] of a guest's.
     pub pid: u64,
-    /// Virtual address.
+    /// Virtual address, or guest real address.
     pub vaddr: u64,
+}
+
+impl Mapping {
+    /// Bit of `pid`: the mapping is in a GSpace.
+    pub const GUEST: u64 = 0x8000;
+
+    /// LPID of a mapping in a GSpace.
+    pub fn lpid(&self) -> Option<u64> {
+        if self.pid & Self::GUEST != 0 {
+            Some(self.pid & !Self::GUEST)
+        } else {
+            None
+        }
+    }
+}
+
+/// A view of guest memory: the right to map one 4 KiB piece of a GSpace into an address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The GSpace.
+    pub gspace: Ref<GSpace>,
+    /// READ and WRITE.
+    pub rights: CapRights,
+    /// Where it is mapped (virtual address below 2^42) and which guest page (below 2^46).
+    pub mapping: Option<(Mapping, u64)>,
 }
 
 impl Mapping {
@@ -180,6 +214,23 @@ pub enum Cap {
         addr: u64,
         index: usize,
     },
+    LpidControl,
+    GSpace(Ref<GSpace>),
+    GPageTable {
+        addr: u64,
+        mapping: Option<Mapping>,
+    },
+    View(View),
+    Hpt {
+        addr: u64,
+        order: u32,
+        lpid: u64,
+    },
+    HptGfns {
+        addr: u64,
+        bits: u32,
+    },
+    VCpu(Ref<Vcpu>),
 }
 
 const fn word(tag: u64, extra: u64, addr: u64) -> u64 {
@@ -247,6 +298,25 @@ impl Cap {
             Cap::VSpace { addr } => (word(tag::VSPACE, 0, addr), 0),
             Cap::AsidControl => (word(tag::ASID_CONTROL, 0, 0), 0),
             Cap::AsidPool { addr, index } => (word(tag::ASID_POOL, index as u64, addr), 0),
+            Cap::LpidControl => (word(tag::LPID_CONTROL, 0, 0), 0),
+            Cap::GSpace(g) => (word(tag::GSPACE, 0, g.addr()), 0),
+            Cap::GPageTable { addr, mapping } => {
+                (word(tag::GPAGE_TABLE, 0, addr), Mapping::pack(mapping))
+            }
+            // A GSpace is page aligned: the low bits of the address hold the PID.
+            Cap::View(v) => {
+                let (pid, w1) = match v.mapping {
+                    None => (0, 0),
+                    Some((m, gpa)) => (m.pid, (m.vaddr >> 12 << 34) | (gpa >> 12)),
+                };
+                (
+                    word(tag::GSPACE_VIEW, v.rights.0 & 3, v.gspace.addr() | pid),
+                    w1,
+                )
+            }
+            Cap::Hpt { addr, order, lpid } => (word(tag::HPT, u64::from(order), addr), lpid),
+            Cap::HptGfns { addr, bits } => (word(tag::HPT_GFNS, u64::from(bits), addr), 0),
+            Cap::VCpu(v) => (word(tag::VCPU, 0, v.addr()), 0),
         }
     }
 
@@ -358,7 +428,13 @@ impl Cap {
             | Cap::IrqHandler { .. }
             | Cap::SchedControl { .. }
             | Cap::PlatformControl
+            | Cap::LpidControl
             | Cap::AsidControl => None,
+            Cap::GSpace(g) | Cap::View(View { gspace: g, .. }) => fixed(g.addr(), T::GSpace),
+            Cap::GPageTable { addr, .. } => fixed(addr, T::GPageTable),
+            Cap::Hpt { addr, order, .. } => Some((addr, 1 << order)),
+            Cap::HptGfns { addr, bits } => Some((addr, 1 << bits)),
+            Cap::VCpu(v) => fixed(v.addr(), T::VCpu),
             Cap::AsidPool { addr, .. } => Some((addr, 1 << 12)),
         }
     }
@@ -370,6 +446,7 @@ impl Cap {
             (Cap::Untyped(_), _) | (_, Cap::Untyped(_)) => false,
             (Cap::IrqControl, Cap::IrqControl)
             | (Cap::PlatformControl, Cap::PlatformControl)
+            | (Cap::LpidControl, Cap::LpidControl)
             | (Cap::AsidControl, Cap::AsidControl) => true,
             (Cap::IrqHandler { index: a }, Cap::IrqHandler { index: b })
             | (Cap::SchedControl { core: a }, Cap::SchedControl { core: b }) => a == b,
@@ -390,6 +467,7 @@ impl Cap {
                 None => false,
             },
             (Cap::IrqControl, Cap::IrqHandler { .. }) => true,
+            (Cap::GSpace(g), Cap::View(v)) => *g == v.gspace,
             _ => self.same_object(other),
         }
     }

@@ -119,6 +119,7 @@ impl<M: Machine> Kernel<'_, M> {
                     self.unmap_frame(&f, mapping);
                 }
             }
+            Cap::View(view) => self.unmap_view(&view),
             _ if !last => {}
             Cap::Endpoint { ep, .. } => self.cancel_all_ipc(ep),
             Cap::Notification { ntfn, .. } => self.finalise_notification(ntfn),
@@ -135,6 +136,9 @@ impl<M: Machine> Kernel<'_, M> {
                 self.unbind_notification(t);
                 self.detach_sched_context(t);
                 self.suspend(t);
+                if let Some(v) = Ref::new(self.at(t).vcpu.get()) {
+                    self.detach_vcpu(v);
+                }
                 return Some(Zombie {
                     slots: self.tcb_slot(t, 0).addr(),
                     addr: t.addr(),
@@ -150,6 +154,16 @@ impl<M: Machine> Kernel<'_, M> {
             } => self.unmap_table(addr, mapping),
             Cap::VSpace { addr } => self.release_pid(addr),
             Cap::AsidPool { addr, index } => self.release_pool(addr, index),
+            Cap::GSpace(g) => self.finalise_gspace(g),
+            Cap::GPageTable {
+                addr,
+                mapping: Some(mapping),
+            } => {
+                self.remove_gpage_table(addr, mapping);
+            }
+            Cap::Hpt { addr, lpid, .. } => self.finalise_hpt(addr, lpid),
+            Cap::HptGfns { addr, .. } => self.finalise_gfns(addr),
+            Cap::VCpu(v) => self.finalise_vcpu(v),
             Cap::Null
             | Cap::Untyped(_)
             | Cap::Zombie(_)
@@ -158,6 +172,8 @@ impl<M: Machine> Kernel<'_, M> {
             | Cap::SchedControl { .. }
             | Cap::PlatformControl
             | Cap::PageTable { mapping: None, .. }
+            | Cap::GPageTable { mapping: None, .. }
+            | Cap::LpidControl
             | Cap::AsidControl => {}
         }
         None

@@ -249,6 +249,10 @@ impl<M: Machine> Kernel<'_, M> {
         receiver: Ref<Tcb>,
     ) {
         let s = self.at(sender);
+        if let Some(v) = self.vcpu_of(sender) {
+            self.transfer_exit(self.at(v), badge, receiver);
+            return;
+        }
         if s.fault_label.get() != 0 {
             let length = self.fault_message(sender, receiver);
             let info = MessageInfo::new(s.fault_label.get(), 0, 0, length as u64);
@@ -437,6 +441,10 @@ impl<M: Machine> Kernel<'_, M> {
         }
         self.pop_reply(reply, receiver);
         let r = self.at(receiver);
+        if let Some(v) = self.vcpu_of(receiver) {
+            self.vcpu_reply(receiver, v, sender);
+            return;
+        }
         if r.fault_label.get() == 0 {
             self.transfer(sender, None, 0, grant, receiver);
             self.set_state(receiver, ThreadState::Running);

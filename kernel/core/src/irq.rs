@@ -130,19 +130,7 @@ impl<M: Machine> Kernel<'_, M> {
             InvocationLabel::TimerSet => {
                 let deadline = self.arg(args, 0)?;
                 self.disarm(r);
-                timer.deadline.set(deadline);
-                timer.armed.set(1);
-                timer.core.set(self.core.id.get());
-                let mut link = &self.core.timer_head;
-                while let Some(other) = self.follow(link) {
-                    if other.deadline.get() > deadline {
-                        break;
-                    }
-                    link = &other.next;
-                }
-                timer.next.set(link.get());
-                link.set(Some(r));
-                self.core.deadline.set(0);
+                self.arm(r, deadline);
             }
             InvocationLabel::TimerCancel => self.disarm(r),
             InvocationLabel::TimerSetNotification => {
@@ -160,7 +148,25 @@ impl<M: Machine> Kernel<'_, M> {
         Ok(0)
     }
 
-    fn disarm(&self, r: Ref<Timer>) {
+    /// Puts a timer that is not armed into this core's queue.
+    pub(crate) fn arm(&self, r: Ref<Timer>, deadline: u64) {
+        let timer = self.at(r);
+        timer.deadline.set(deadline);
+        timer.armed.set(1);
+        timer.core.set(self.core.id.get());
+        let mut link = &self.core.timer_head;
+        while let Some(other) = self.follow(link) {
+            if other.deadline.get() > deadline {
+                break;
+            }
+            link = &other.next;
+        }
+        timer.next.set(link.get());
+        link.set(Some(r));
+        self.core.deadline.set(0);
+    }
+
+    pub(crate) fn disarm(&self, r: Ref<Timer>) {
         let timer = self.at(r);
         if timer.armed.get() == 0 {
             return;

@@ -31,6 +31,8 @@ pub struct Global {
     pub irqs: [Irq; limits::MAX_IRQS],
     /// Real addresses of the ASID pools, 0 where there is none.
     pub asid_pools: [Cell<u64>; limits::MAX_ASID_POOLS],
+    /// Real addresses of the GSpaces by LPID, 0 where there is none; LPID 0 is the host.
+    pub gspaces: [Cell<u64>; limits::MAX_LPIDS],
     /// Cores that run.
     pub num_cores: Cell<u64>,
 }

@@ -14,6 +14,8 @@ mod cnode;
 mod cspace;
 mod delete;
 pub mod error;
+pub mod gspace;
+mod hpt;
 mod ipc;
 mod irq;
 pub mod kernel;
@@ -27,4 +29,7 @@ mod slot;
 mod syscall;
 mod tcb;
 mod untyped;
+pub mod vcpu;
 pub mod vspace;
+
+pub use kernel::{Global, Kernel};

@@ -91,4 +91,74 @@ pub trait Machine {
 
     /// Timebase ticks per second.
     fn timebase_hz(&self) -> u64;
+
+    /// Sets the partition-table entry of `lpid` to an HPT (`dw0`), or, with 0, to the all-zero dummy
+    /// table; afterwards no translation of that LPID is left on any core.
+    fn set_partition(&self, lpid: u64, dw0: u64) {
+        let _ = (lpid, dw0);
+    }
+
+    /// Reads doubleword `index` (0 or 1) of the hash page table entry at `addr` (big-endian in
+    /// memory, volatile: hardware writes R and C).
+    fn read_hpte(&self, addr: u64, index: u64) -> u64 {
+        self.read_pte(addr + 8 * index)
+    }
+
+    /// Writes doubleword `index` of an entry, big-endian, with one store and no barrier.
+    fn write_hpte(&self, addr: u64, index: u64, value: u64) {
+        self.write_pte(addr + 8 * index, value);
+    }
+
+    /// Writes an entry that is invalid so far: dw1, eieio, dw0, ptesync (S4.9).
+    fn publish_hpte(&self, addr: u64, dw0: u64, dw1: u64) {
+        self.write_hpte(addr, 1, dw1);
+        self.write_hpte(addr, 0, dw0);
+        self.sync_ptes();
+    }
+
+    /// Stores dw0 without V, so that hardware finds the entry no more; ptesync (S4.11).
+    fn invalidate_hpte(&self, addr: u64, dw0: u64) {
+        self.write_hpte(addr, 0, dw0);
+        self.sync_ptes();
+    }
+
+    /// Reads 4 bytes of normal memory, native-endian.
+    fn read_half(&self, addr: u64) -> u32 {
+        let word = self.read_word(addr & !7);
+        if addr & 4 == 0 {
+            word as u32
+        } else {
+            (word >> 32) as u32
+        }
+    }
+
+    /// Writes 4 bytes of normal memory, native-endian.
+    fn write_half(&self, addr: u64, value: u32) {
+        let old = self.read_word(addr & !7);
+        let new = if addr & 4 == 0 {
+            (old & !0xffff_ffff) | u64::from(value)
+        } else {
+            (old & 0xffff_ffff) | (u64::from(value) << 32)
+        };
+        self.write_word(addr & !7, new);
+    }
+
+    /// Clears R of a valid entry with a single byte store.
+    fn clear_hpte_r(&self, addr: u64) {
+        let _ = addr;
+    }
+
+    /// tlbie of one hash page table entry of `lpid`; takes effect with `tlbie_sync`.
+    fn tlbie_hpte(&self, lpid: u64, rb: u64) {
+        let _ = (lpid, rb);
+    }
+
+    /// eieio; tlbsync; ptesync.
+    fn tlbie_sync(&self) {}
+
+    /// Saves what the core still holds of a vCPU in registers (residency) to its object, and clears
+    /// it from the core.
+    fn evict_vcpu(&self, vcpu: Ref<crate::vcpu::Vcpu>) {
+        let _ = vcpu;
+    }
 }

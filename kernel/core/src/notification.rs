@@ -115,14 +115,15 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Signals through the capability in `slot`, if it is one that may.
     pub(crate) fn signal_slot(&self, slot: &Slot) {
-        if let Cap::Notification {
-            ntfn,
-            badge,
-            rights,
-        } = slot.cap()
-            && rights.contains(partita_abi::CapRights::WRITE)
-        {
-            self.signal(ntfn, badge);
+        match slot.cap() {
+            Cap::Notification {
+                ntfn,
+                badge,
+                rights,
+            } if rights.contains(partita_abi::CapRights::WRITE) => self.signal(ntfn, badge),
+            // The timer inside a VCPU.
+            Cap::VCpu(v) => self.wake_vcpu(v),
+            _ => {}
         }
     }
 }

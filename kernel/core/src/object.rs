@@ -369,6 +369,8 @@ pub struct SchedContext {
     pub in_release_queue: Cell<u64>,
     /// Flags of ConfigureFlags.
     pub flags: Cell<u64>,
+    /// The VCPU whose thread it belongs to: its dispatch counter follows this scheduling context.
+    pub vcpu: Link<crate::vcpu::Vcpu>,
 }
 impl Object for SchedContext {}
 

@@ -132,18 +132,27 @@ impl<M: Machine> Kernel<'_, M> {
                 None => false,
             };
             let again = self.core.reschedule.get();
-            if current_ok && again == 0 && self.core.candidate.is_none() {
+            if current_ok && again == 0 && self.core.candidate.is_none() && self.may_enter(current)
+            {
                 break;
             }
             self.core.reschedule.set(0);
             let next = self.choose(if current_ok { current } else { None }, again);
             self.core.current.set(next);
-            if self.switch_time(next) {
+            if self.switch_time(next) && self.may_enter(next) {
                 break;
             }
         }
         if self.core.deadline.get() == 0 {
             self.program_deadline();
+        }
+    }
+
+    /// A guest's processor has checks of its own before it goes on; one that fails leaves it blocked.
+    fn may_enter(&self, t: Option<Ref<Tcb>>) -> bool {
+        match t.and_then(|t| Some((t, self.vcpu_of(t)?))) {
+            Some((t, vcpu)) => self.prepare_entry(t, vcpu),
+            None => true,
         }
     }
 
@@ -204,9 +213,22 @@ impl<M: Machine> Kernel<'_, M> {
             if sc.remaining.get() <= 0 {
                 self.postpone(r);
                 self.core.current.set(None);
+                if let Some(v) = self
+                    .follow(&self.core.current_sc)
+                    .and_then(|sc| sc.vcpu.get())
+                {
+                    self.note_dispatch(v, false, now);
+                }
                 self.core.current_sc.set(None);
                 return false;
             }
+        }
+        let vcpu_of = |sc: Option<Ref<SchedContext>>| sc.and_then(|sc| self.at(sc).vcpu.get());
+        if let Some(v) = vcpu_of(self.core.current_sc.get()) {
+            self.note_dispatch(v, false, now);
+        }
+        if let Some(v) = vcpu_of(next_sc) {
+            self.note_dispatch(v, true, now);
         }
         self.core.current_sc.set(next_sc);
         self.core.deadline.set(0);

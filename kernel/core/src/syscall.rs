@@ -265,6 +265,13 @@ impl<'k, M: Machine> Kernel<'k, M> {
             Cap::AsidPool { addr, index } => self.invoke_asid_pool(addr, index, args),
             Cap::Timer(timer) => self.invoke_timer(timer, args),
             Cap::PlatformControl => self.invoke_platform(args),
+            Cap::LpidControl => self.invoke_lpid_control(args),
+            Cap::GSpace(g) => self.invoke_gspace(slot, g, args),
+            Cap::GPageTable { addr, mapping } => self.invoke_gpage_table(slot, addr, mapping, args),
+            Cap::View(view) => self.invoke_view(slot, view, args),
+            Cap::Hpt { addr, order, lpid } => self.invoke_hpt(slot, addr, order, lpid, args),
+            Cap::HptGfns { .. } => Err(SysError::IllegalOperation.into()),
+            Cap::VCpu(v) => self.invoke_vcpu(v, args),
             Cap::VSpace { .. } => Err(SysError::IllegalOperation.into()),
             Cap::Null
             | Cap::Zombie(_)

@@ -243,6 +243,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// A thread gets a scheduling context of its own.
     pub(crate) fn attach_sched_context(&self, sc: Ref<SchedContext>, t: Ref<Tcb>) {
         self.donate(sc, t);
+        self.at(sc).vcpu.set(self.vcpu_of(t));
         if self.runnable(t) {
             self.make_ready(t);
         }

@@ -196,11 +196,18 @@ impl<M: Machine> Kernel<'_, M> {
             },
             ObjectType::VSpace => Cap::VSpace { addr },
             ObjectType::Timer => Cap::Timer(Ref::new(addr)?),
-            ObjectType::GPageTable
-            | ObjectType::GSpace
-            | ObjectType::Hpt
-            | ObjectType::HptGfns
-            | ObjectType::VCpu => return None,
+            ObjectType::GPageTable => Cap::GPageTable {
+                addr,
+                mapping: None,
+            },
+            ObjectType::GSpace => Cap::GSpace(Ref::new(addr)?),
+            ObjectType::Hpt => Cap::Hpt {
+                addr,
+                order: bits,
+                lpid: 0,
+            },
+            ObjectType::HptGfns => Cap::HptGfns { addr, bits },
+            ObjectType::VCpu => Cap::VCpu(Ref::new(addr)?),
         })
     }
 }
@@ -228,11 +235,18 @@ fn object_bits(kind: ObjectType, size_bits: u64) -> Result<u32, Failure> {
             }
             Ok(size_bits as u32 + kind.bits())
         }
-        ObjectType::GPageTable
-        | ObjectType::GSpace
-        | ObjectType::Hpt
-        | ObjectType::HptGfns
-        | ObjectType::VCpu => Err(SysError::InvalidArgument(0).into()),
+        // A table of 2^18 to 2^36 bytes, or four bytes for each of its entries.
+        ObjectType::Hpt | ObjectType::HptGfns => {
+            let (least, most) = if kind == ObjectType::Hpt {
+                (18, 36)
+            } else {
+                (16, 34)
+            };
+            if !(least..=most).contains(&size_bits) {
+                return Err(SysError::Range(least, most).into());
+            }
+            Ok(size_bits as u32)
+        }
         _ => Ok(kind.bits()),
     }
 }

@@ -53,7 +53,7 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     /// Root of the address space with this PID.
-    fn root_of(&self, pid: u64) -> Option<u64> {
+    pub(crate) fn root_of(&self, pid: u64) -> Option<u64> {
         let per_pool = limits::ASIDS_PER_POOL as u64;
         let pool = self.g.asid_pools.get((pid / per_pool) as usize)?.get();
         if pool == 0 {
@@ -85,13 +85,60 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
+    /// The empty entry of a page of 2^`shift` bytes (12 or 21) at `vaddr`, whose tables are there.
+    pub(crate) fn empty_entry(&self, root: u64, vaddr: u64, shift: u32) -> Outcome<u64> {
+        let found = self.walk(root, vaddr, shift);
+        if found.value & VALID != 0 {
+            return Err(SysError::DeleteFirst.into());
+        }
+        if found.shift != shift {
+            let failure = LookupFailure::MissingCapability {
+                bits_left: u64::from(found.shift),
+            };
+            return Err(SysError::FailedLookup(false, failure).into());
+        }
+        Ok(found.entry)
+    }
+
+    /// Makes an empty entry a page of data.
+    pub(crate) fn write_page(&self, entry: u64, page: u64, rights: CapRights, device: bool) {
+        let access = if rights.contains(CapRights::WRITE) {
+            READ_WRITE
+        } else {
+            READ
+        };
+        let io = if device { DEVICE } else { 0 };
+        self.m.write_pte(
+            entry,
+            page | VALID | LEAF | REFERENCED | CHANGED | access | io,
+        );
+        self.m.sync_ptes();
+    }
+
+    /// Removes the page of 2^`shift` bytes at `vaddr` of `pid`, if the address space is still there.
+    pub(crate) fn clear_entry(&self, pid: u64, vaddr: u64, shift: u32) {
+        let Some(root) = self.root_of(pid) else {
+            return;
+        };
+        let found = self.walk(root, vaddr, shift);
+        if found.shift == shift && found.value & VALID != 0 {
+            self.m.write_pte(found.entry, 0);
+            self.m.flush_range(pid, vaddr, shift);
+        }
+    }
+
     pub(crate) fn invoke_frame(&self, slot: Ref<Slot>, f: Frame, args: &Args) -> Outcome<usize> {
         match args.label {
             InvocationLabel::PageMap => {
                 let vaddr = self.arg(args, 0)?;
                 let rights = CapRights::from_word(self.arg(args, 1)?);
                 let attr = self.arg(args, 2)?;
-                let Cap::VSpace { addr: root } = self.cap_arg(args, 0)?.1 else {
+                let space = self.cap_arg(args, 0)?.1;
+                if let Cap::GSpace(g) = space {
+                    self.map_guest_frame(slot, f, g, vaddr, rights)?;
+                    return Ok(0);
+                }
+                let Cap::VSpace { addr: root } = space else {
                     return Err(SysError::InvalidCapability(1).into());
                 };
                 let pid = self.pid_of(root);
@@ -102,6 +149,9 @@ impl<M: Machine> Kernel<'_, M> {
             }
             InvocationLabel::PageUnmap => {
                 if let Some(mapping) = f.mapping {
+                    if self.guest_frame_pinned(&f, &mapping) {
+                        return Err(SysError::RevokeFirst.into());
+                    }
                     self.unmap_frame(&f, mapping);
                     self.set_cap(slot, &Cap::Frame(Frame { mapping: None, ..f }));
                 }
@@ -151,7 +201,7 @@ impl<M: Machine> Kernel<'_, M> {
         let remap = match f.mapping {
             Some(m) if m.pid == pid && m.vaddr == vaddr => true,
             // Mapped elsewhere: as in seL4, unmap it first.
-            Some(m) if self.root_of(m.pid).is_some() => {
+            Some(m) if self.mapping_lives(&m) => {
                 return Err(SysError::InvalidCapability(0).into());
             }
             _ => false,
@@ -202,6 +252,9 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Removes a frame's mapping if it is still the one that the capability remembers.
     pub(crate) fn unmap_frame(&self, f: &Frame, mapping: Mapping) {
+        if mapping.lpid().is_some() {
+            return self.unmap_guest_frame(f, &mapping);
+        }
         let Some(root) = self.root_of(mapping.pid) else {
             return;
         };
