@@ -9,8 +9,8 @@ use partita_abi::FaultLabel;
 use partita_kernel_core::Kernel;
 use partita_kernel_core::object::{Context, Core, Ref, Tcb};
 
-/// Bits of SRR1 that tell the cause of an instruction storage interrupt.
-const SRR1_STORAGE_CAUSE: u64 = 0x7800_0000;
+/// Bits of SRR1 that tell the cause of an instruction storage interrupt (ISA 3.0B Book III 6.5.5).
+const SRR1_STORAGE_CAUSE: u64 = 0x783c_0000;
 /// The interruption cause of FSCR and HFSCR stands in their top byte.
 const FACILITY_CAUSE_SHIFT: u32 = 56;
 
