@@ -147,6 +147,7 @@ impl Pages for Kernel<'_> {
 fn check(threads: fn(Arc<Memory>) -> [thread::JoinHandle<()>; 2], before: fn(&Memory)) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
+    builder.max_branches = 50_000;
     builder.check(move || {
         let memory = Memory::new();
         before(&memory);

@@ -98,7 +98,12 @@ impl Rev {
     /// Stores dw0 and gives the lock bit back. `v` is without LOCK.
     #[inline]
     pub(crate) fn unlock(&self, v: u64) {
+        #[cfg(not(loom))]
         self.v.store(v, Ordering::Release);
+        // loom does not derive that this store comes after the fetch_or of a waiting thread, which
+        // has read the lock bit; a read-modify-write tells it.
+        #[cfg(loom)]
+        self.v.swap(v, Ordering::Release);
     }
 }
 

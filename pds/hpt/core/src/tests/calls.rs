@@ -321,7 +321,7 @@ fn page_init_and_zero_page() {
         assert_eq!(init(flags::ZERO_PAGE, 0x3800, 0), H_PARAMETER);
         assert_eq!(init(flags::COPY_PAGE, 0x3000, 0x4001), H_PARAMETER);
         assert_eq!(init(flags::ZERO_PAGE, GFNS << 12, 0), H_PARAMETER);
-        assert_eq!(init(flags::ZERO_PAGE, u64::MAX & !0xfff, 0), H_PARAMETER);
+        assert_eq!(init(flags::ZERO_PAGE, !0xfff, 0), H_PARAMETER);
         assert_eq!(*kernel.zeroed.borrow(), [(3, 12)]);
         assert_eq!(*kernel.copied.borrow(), [(3, 4)]);
         assert!(memory.rmap[3].load(Ordering::Relaxed) >> 32 & C != 0);

@@ -229,7 +229,7 @@ impl World<'_> {
     /// What `memslots` says for pages that are not mapped.
     fn deferred(&self, first: u64, pages: u64, always: bool) -> Backing {
         let mapped = |gfn: u64| self.kernel.gspace.borrow().contains_key(&gfn);
-        if !always && (first..first + pages).all(|gfn| mapped(gfn)) {
+        if !always && (first..first + pages).all(mapped) {
             return Backing::Ready;
         }
         (first..first + pages)
