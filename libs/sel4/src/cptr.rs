@@ -300,6 +300,8 @@ declare_cap_types! {
     LpidControl,
     /// Guest-physical address space.
     GSpace,
+    /// Authority to see single pages of a guest.
+    GSpaceView,
     /// Table of guest pages.
     GPageTable,
     /// Hash page table.

@@ -42,7 +42,7 @@ pub struct PlatformTime {
 impl<T: CapType, C: InvocationContext> Cap<T, C> {
     /// Invokes `label` with up to eight words and three capabilities.
     #[inline]
-    fn invoke<const N: usize, const K: usize>(
+    pub(crate) fn invoke<const N: usize, const K: usize>(
         mut self,
         label: Label,
         args: [Word; N],
@@ -67,6 +67,60 @@ impl<T: CapType, C: InvocationContext> Cap<T, C> {
             info.into_word(),
             arch::message(args),
         ))
+    }
+
+    /// Invokes `label`; the answer's message registers go to `block` (at most 120).
+    pub(crate) fn read_block<const N: usize>(
+        mut self,
+        label: Label,
+        args: [Word; N],
+        block: &mut [Word],
+    ) -> Result<()> {
+        let buffer = self.context.ipc_buffer().cast::<Word>();
+        let info = MessageInfo::new(label as u64, 0, 0, N);
+        let first = answer(arch::call(
+            self.bits(),
+            info.into_word(),
+            arch::message(args),
+        ))?;
+        for (i, word) in block.iter_mut().enumerate() {
+            *word = match first.get(i) {
+                Some(&word) => word,
+                // SAFETY: an InvocationContext gives a valid buffer; the kernel put message
+                // registers from the ninth on there, and the caller asks for no more than fit.
+                None => unsafe { buffer.add(IpcBufferLayout::MSG + i).read() },
+            };
+        }
+        Ok(())
+    }
+
+    /// Invokes `label` with two words and `block` (at most 118 words).
+    pub(crate) fn write_block(
+        mut self,
+        label: Label,
+        args: [Word; 2],
+        block: &[Word],
+    ) -> Result<()> {
+        let mut first = [args[0], args[1], 0, 0, 0, 0, 0, 0];
+        let buffer = self.context.ipc_buffer().cast::<Word>();
+        for (i, &value) in block.iter().enumerate() {
+            match first.get_mut(args.len() + i) {
+                Some(word) => *word = value,
+                // SAFETY: as in `read_block`.
+                None => unsafe {
+                    buffer
+                        .add(IpcBufferLayout::MSG + args.len() + i)
+                        .write(value)
+                },
+            }
+        }
+        let info = MessageInfo::new(label as u64, 0, 0, args.len() + block.len());
+        answer(arch::call(
+            self.bits(),
+            info.into_word(),
+            arch::message(first),
+        ))
+        .map(drop)
     }
 }
 
@@ -104,26 +158,18 @@ impl<C: InvocationContext> cap::Untyped<C> {
     }
 }
 
-/// Message registers in front of the registers in `TCBWriteRegisters`.
-const WRITE_HEADER: usize = 2;
-
 impl<C: InvocationContext> cap::Tcb<C> {
     /// Reads the first `count` registers; the rest are 0. `suspend` stops the thread first.
-    pub fn tcb_read_registers(mut self, suspend: bool, count: usize) -> Result<UserContext> {
-        let buffer = self.context.ipc_buffer().cast::<Word>();
-        let info = MessageInfo::new(Label::TCBReadRegisters as u64, 0, 0, 2);
-        let args = arch::message([suspend.into(), count as u64]);
-        let first = answer(arch::call(self.bits(), info.into_word(), args))?;
-        let mut context = UserContext::default();
-        for (i, register) in context.inner_mut().iter_mut().take(count).enumerate() {
-            *register = match first.get(i) {
-                Some(&word) => word,
-                // SAFETY: an InvocationContext gives a valid buffer; the kernel put message
-                // registers from the ninth on there, and there are fewer than 120 registers.
-                None => unsafe { buffer.add(IpcBufferLayout::MSG + i).read() },
-            };
-        }
-        Ok(context)
+    pub fn tcb_read_registers(self, suspend: bool, count: usize) -> Result<UserContext> {
+        let count = count.min(UserContext::NUM_REGISTERS);
+        let mut regs = UserContext::default();
+        let args = [suspend.into(), count as u64];
+        self.read_block(
+            Label::TCBReadRegisters,
+            args,
+            &mut regs.inner_mut()[..count],
+        )?;
+        Ok(regs)
     }
 
     /// Reads all registers. `suspend` stops the thread first.
@@ -132,33 +178,10 @@ impl<C: InvocationContext> cap::Tcb<C> {
     }
 
     /// Writes the first `count` registers; `resume` starts the thread.
-    pub fn tcb_write_registers(
-        mut self,
-        resume: bool,
-        count: usize,
-        regs: &UserContext,
-    ) -> Result<()> {
+    pub fn tcb_write_registers(self, resume: bool, count: usize, regs: &UserContext) -> Result<()> {
         let count = count.min(UserContext::NUM_REGISTERS);
-        let mut first = [resume.into(), count as u64, 0, 0, 0, 0, 0, 0];
-        let buffer = self.context.ipc_buffer().cast::<Word>();
-        for (i, &register) in regs.inner().iter().take(count).enumerate() {
-            match first.get_mut(WRITE_HEADER + i) {
-                Some(word) => *word = register,
-                // SAFETY: as in `tcb_read_registers`.
-                None => unsafe {
-                    buffer
-                        .add(IpcBufferLayout::MSG + WRITE_HEADER + i)
-                        .write(register)
-                },
-            }
-        }
-        let info = MessageInfo::new(Label::TCBWriteRegisters as u64, 0, 0, WRITE_HEADER + count);
-        answer(arch::call(
-            self.bits(),
-            info.into_word(),
-            arch::message(first),
-        ))
-        .map(drop)
+        let args = [resume.into(), count as u64];
+        self.write_block(Label::TCBWriteRegisters, args, &regs.inner()[..count])
     }
 
     /// Writes all registers; `resume` starts the thread.

@@ -7,8 +7,9 @@
 //!
 //! Differences from upstream: eight fast message registers instead of four; `SchedContext` has one
 //! size; frames are 4 KiB, 64 KiB and 2 MiB; there is no thread-local IPC buffer pointer (threads
-//! that share a VSpace name their buffer with [`Cap::with`]); [`Timer`](cap::Timer) and
-//! [`PlatformControl`](cap::PlatformControl) are additions. On a host the crate compiles, and a
+//! that share a VSpace name their buffer with [`Cap::with`]); [`Timer`](cap::Timer),
+//! [`PlatformControl`](cap::PlatformControl) and the objects of guests ([`Hpt`](cap::Hpt),
+//! [`VCpu`](cap::VCpu) and others) are additions. On a host the crate compiles, and a
 //! system call panics.
 #![cfg_attr(target_os = "none", no_std)]
 
@@ -18,6 +19,7 @@ mod cptr;
 mod entry;
 mod error;
 mod fault;
+mod guest;
 pub mod init_thread;
 mod invocations;
 mod ipc_buffer;
@@ -40,6 +42,7 @@ pub use fault::{
     CapFault, DebugException, Fault, NullFault, Timeout, UnknownSyscall, UserException, VCpuFault,
     VGicMaintenance, VmFault,
 };
+pub use guest::{VCpuRoute, VCpuTimes};
 pub use invocations::{IrqTrigger, PlatformTime, SchedControlFlags};
 pub use ipc_buffer::{
     IpcBuffer, PD_IPC_BUFFER, set_ipc_buffer, with_ipc_buffer, with_ipc_buffer_mut,
