@@ -367,6 +367,27 @@ fn unused_regions_warn() {
     );
 }
 
+/// The memory is set aside, and nobody keeps a capability to it.
+#[test]
+fn regions_that_only_the_address_is_wanted_of() {
+    let fixtures = fixtures("address");
+    let text = r#"<system>
+        <memory_region name="dma" size="0x20000" />
+        <memory_region name="file" prefill_path="file.bin" />
+        <protection_domain name="p">
+            <program_image path="a.elf" />
+            <setvar symbol="variable" region_paddr="dma" />
+            <setvar symbol="second" region_paddr="file" />
+        </protection_domain>
+    </system>"#;
+    let output = fixtures.build("p.system", text).unwrap();
+    assert_eq!(output.warnings, Vec::<String>::new());
+    let data = image_page(&boot(&output.image).listing(), "p", DATA);
+    assert_eq!(word(&output.image, data + 0x60), 0x7bfe_0000);
+    let file = (word(&output.image, data + 0x68) - BASE) as usize;
+    assert_eq!(output.image[file + 250..file + 253], [250, 0, 1]);
+}
+
 #[test]
 fn large_systems_boot() {
     let fixtures = fixtures("large");

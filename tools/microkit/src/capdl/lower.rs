@@ -486,15 +486,21 @@ impl<'m> Lowering<'m> {
     /// is what would be undone or destroyed with its last capability: mapped frames and their
     /// tables, and threads, scheduling contexts and bound notifications that nobody else holds.
     fn drop_and_start(&mut self) {
-        let mut held = BTreeSet::new();
+        let (mut held, mut mapped) = (BTreeSet::new(), BTreeSet::new());
         for named in &self.model.objects {
             match &named.object {
+                Object::PageTable { slots, .. } => mapped.extend(slots.values().map(|c| c.object)),
                 Object::CNode { slots, .. } => held.extend(slots.values().map(|c| c.object)),
                 Object::Tcb(t) => held.extend([t.cspace.object, t.vspace]),
                 Object::Irq { notification, .. } => held.extend([notification.object]),
                 _ => (),
             }
         }
+        // A region that only its address is wanted of.
+        let frame = |id: &ObjectId| matches!(self.model.objects[*id].object, Object::Frame { .. });
+        let unmapped: Vec<_> = (0..self.model.objects.len())
+            .filter(|id| frame(id) && !mapped.contains(id))
+            .collect();
         let (mut now, mut after_start) = (BTreeSet::new(), BTreeSet::new());
         for &id in &held {
             match self.model.objects[id].object {
@@ -507,6 +513,7 @@ impl<'m> Lowering<'m> {
                 _ => now.insert(self.cap(id)),
             };
         }
+        now.extend(unmapped.into_iter().map(|id| self.cap(id)));
         self.commands.push(Command::DropBootCaps);
         self.delete(now);
         for &id in &self.model.start_order {
