@@ -57,6 +57,8 @@ pub const TYPE_SHIFT: u32 = 56;
 /// Shift of the type-specific byte in the first word.
 pub const EXTRA_SHIFT: u32 = 48;
 const ADDR_MASK: u64 = (1 << 48) - 1;
+/// Low bits of a page-aligned address.
+const PAGE_MASK: u64 = 0xfff;
 /// Bytes that one step of clearing handles; also the grain of `zeroed`.
 pub const CLEAR_CHUNK: u64 = 1 << 16;
 
@@ -394,6 +396,39 @@ impl Cap {
                 addr,
                 index: extra as usize,
             }),
+            tag::LPID_CONTROL => Some(Cap::LpidControl),
+            tag::GSPACE => Ref::new(addr).map(Cap::GSpace),
+            tag::GPAGE_TABLE => Some(Cap::GPageTable {
+                addr,
+                mapping: Mapping::unpack(w1),
+            }),
+            tag::GSPACE_VIEW => Ref::new(addr & !PAGE_MASK).map(|gspace| {
+                let mapping = match addr & PAGE_MASK {
+                    0 => None,
+                    pid => Some((
+                        Mapping {
+                            pid,
+                            vaddr: w1 >> 34 << 12,
+                        },
+                        (w1 & ((1 << 34) - 1)) << 12,
+                    )),
+                };
+                Cap::View(View {
+                    gspace,
+                    rights: CapRights(extra & 3),
+                    mapping,
+                })
+            }),
+            tag::HPT => Some(Cap::Hpt {
+                addr,
+                order: extra as u32,
+                lpid: w1,
+            }),
+            tag::HPT_GFNS => Some(Cap::HptGfns {
+                addr,
+                bits: extra as u32,
+            }),
+            tag::VCPU => Ref::new(addr).map(Cap::VCpu),
             _ => None,
         };
         decoded.unwrap_or(Cap::Null)

@@ -3,6 +3,10 @@
 //! where it has the test.
 
 mod boot;
+mod cap;
+mod cnode;
 mod invariants;
 mod mock;
+mod retype;
 mod rig;
+mod vspace;

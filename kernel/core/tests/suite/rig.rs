@@ -143,7 +143,7 @@ impl Rig {
     pub fn root_of(&self, pid: u64) -> Option<u64> {
         let per_pool = limits::ASIDS_PER_POOL as u64;
         match self.m.global().asid_pools[(pid / per_pool) as usize].get() {
-            0 => None,
+            gone if gone < 4096 => None,
             pool => Some(self.m.read_word(pool + 8 * (pid % per_pool))).filter(|&root| root != 0),
         }
     }
