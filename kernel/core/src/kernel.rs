@@ -29,7 +29,8 @@ pub struct Global {
     pub cores: [Core; limits::MAX_CORES],
     /// Handlers of interrupts.
     pub irqs: [Irq; limits::MAX_IRQS],
-    /// Real addresses of the ASID pools, 0 where there is none.
+    /// Real addresses of the ASID pools. Where there is none: how many address spaces still have a PID
+    /// of the last one (a number below 4096).
     pub asid_pools: [Cell<u64>; limits::MAX_ASID_POOLS],
     /// Real addresses of the GSpaces by LPID, 0 where there is none; LPID 0 is the host.
     pub gspaces: [Cell<u64>; limits::MAX_LPIDS],

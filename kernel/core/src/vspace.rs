@@ -29,6 +29,10 @@ const ROOT_SHIFT: u32 = 39;
 /// Entry of the root that keeps the PID.
 const PID_ENTRY: u64 = 8191 * 8;
 
+/// An entry of `Global::asid_pools` below this is not a pool, but the number of address spaces that
+/// still have a PID of a deleted one.
+const MIN_POOL: u64 = 4096;
+
 /// Attribute bits of `PageMap`.
 pub mod attribute {
     /// No instruction is fetched from the page.
@@ -47,16 +51,21 @@ struct Walk {
 }
 
 impl<M: Machine> Kernel<'_, M> {
-    /// PID of the address space with root `root`, 0 if it has none.
+    /// PID of the address space with root `root`, 0 if it has none or its pool is gone.
     pub(crate) fn pid_of(&self, root: u64) -> u64 {
-        self.m.read_pte(root + PID_ENTRY)
+        let pid = self.m.read_pte(root + PID_ENTRY);
+        if pid != 0 && self.root_of(pid) == Some(root) {
+            pid
+        } else {
+            0
+        }
     }
 
     /// Root of the address space with this PID.
     pub(crate) fn root_of(&self, pid: u64) -> Option<u64> {
         let per_pool = limits::ASIDS_PER_POOL as u64;
         let pool = self.g.asid_pools.get((pid / per_pool) as usize)?.get();
-        if pool == 0 {
+        if pool < MIN_POOL {
             return None;
         }
         match self.m.read_word(pool + 8 * (pid % per_pool)) {
@@ -295,7 +304,8 @@ impl<M: Machine> Kernel<'_, M> {
                 if pid == 0 {
                     return Err(SysError::FailedLookup(false, LookupFailure::InvalidRoot).into());
                 }
-                if mapping.is_some_and(|m| self.root_of(m.pid).is_some()) {
+                // Also if that address space is gone: the table has old entries until it is unmapped.
+                if mapping.is_some() {
                     return Err(SysError::InvalidCapability(0).into());
                 }
                 self.map_table(slot, addr, root, pid, vaddr)?;
@@ -412,7 +422,8 @@ impl<M: Machine> Kernel<'_, M> {
         let Cap::VSpace { addr: root } = self.cap_arg(args, 0)?.1 else {
             return Err(SysError::InvalidCapability(1).into());
         };
-        if self.pid_of(root) != 0 {
+        // Also if its PID died with a pool: what was unmapped since is still in its tables.
+        if self.m.read_pte(root + PID_ENTRY) != 0 {
             return Err(SysError::InvalidCapability(1).into());
         }
         self.assign_pid(addr, index, root)?;
@@ -435,30 +446,36 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// An address space ends: its PID is free again.
     pub(crate) fn release_pid(&self, root: u64) {
-        let pid = self.pid_of(root);
+        let pid = self.m.read_pte(root + PID_ENTRY);
         if pid == 0 {
             return;
         }
         let per_pool = limits::ASIDS_PER_POOL as u64;
-        self.m.set_pid_root(pid, 0);
         self.m.write_pte(root + PID_ENTRY, 0);
-        if let Some(pool) = self.g.asid_pools.get((pid / per_pool) as usize)
-            && pool.get() != 0
-        {
+        let Some(pool) = self.g.asid_pools.get((pid / per_pool) as usize) else {
+            return;
+        };
+        if pool.get() >= MIN_POOL {
+            self.m.set_pid_root(pid, 0);
             self.m.write_word(pool.get() + 8 * (pid % per_pool), 0);
+        } else {
+            pool.set(pool.get().saturating_sub(1));
         }
     }
 
-    /// An ASID pool ends: its address spaces have no PID any more.
+    /// An ASID pool ends: its address spaces cannot be used any more. Threads still carry their PIDs,
+    /// so the PIDs are not handed out again before those address spaces are gone.
     pub(crate) fn release_pool(&self, addr: u64, index: usize) {
+        let mut left = 0;
         for i in 0..limits::ASIDS_PER_POOL as u64 {
-            let root = self.m.read_word(addr + 8 * i);
-            if root != 0 {
-                self.release_pid(root);
+            if self.m.read_word(addr + 8 * i) != 0 {
+                self.m
+                    .set_pid_root(index as u64 * limits::ASIDS_PER_POOL as u64 + i, 0);
+                left += 1;
             }
         }
         if let Some(pool) = self.g.asid_pools.get(index) {
-            pool.set(0);
+            pool.set(left);
         }
     }
 }
