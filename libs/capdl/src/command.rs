@@ -255,7 +255,8 @@ pub enum Command<'a> {
         count: u32,
     },
     /// Deletes what the kernel gave at boot and only a creator needs: untyped memory and its pieces,
-    /// SchedControl, IRQControl, ASID, LPID and platform capabilities.
+    /// SchedControl, IRQControl, ASIDControl, LPID and platform capabilities. The ASID pool stays:
+    /// the address spaces' PIDs are in it.
     DropBootCaps,
     /// Starts a thread.
     Resume {

@@ -163,7 +163,8 @@ pub fn execute<'a, K: Kernel>(
 /// Gives up what is left of the authority: the root task's address space, its buffer, boot
 /// information and, at last, its CNode. The caller suspends itself then. Nobody holds a capability
 /// to its thread, so it never runs again, and with it what is left in its CNode is out of reach:
-/// mapped frames and tables, which must not be unmapped, and objects that nobody else refers to.
+/// mapped frames and tables, which must not be unmapped, the pool of their PIDs, and objects that
+/// nobody else refers to.
 ///
 /// # Errors
 /// The kernel's first refusal.
@@ -314,20 +315,15 @@ impl<K: Kernel> Executor<'_, '_, K> {
             .map_err(Reason::Kernel)
     }
 
+    /// The ASID pool stays: every address space loses its PID with the pool's last capability.
     fn drop_boot_caps(&mut self) -> Outcome<K::Error> {
-        use init_cnode::{ASID_CONTROL, ASID_POOL, IRQ_CONTROL, LPID_CONTROL, PLATFORM_CONTROL};
+        use init_cnode::{ASID_CONTROL, IRQ_CONTROL, LPID_CONTROL, PLATFORM_CONTROL};
         self.delete(self.slots.untyped.clone())?;
         let given = self.slots.untyped.end - self.slots.untyped.start;
         let split = self.pool.entries().len() as u64 - given;
         self.delete(self.slots.splits.start..self.slots.splits.start + split)?;
         self.delete(self.slots.sched_control.clone())?;
-        for slot in [
-            IRQ_CONTROL,
-            ASID_CONTROL,
-            ASID_POOL,
-            PLATFORM_CONTROL,
-            LPID_CONTROL,
-        ] {
+        for slot in [IRQ_CONTROL, ASID_CONTROL, PLATFORM_CONTROL, LPID_CONTROL] {
             self.delete(slot as u64..slot as u64 + 1)?;
         }
         Ok(())

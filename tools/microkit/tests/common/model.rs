@@ -427,11 +427,14 @@ impl Model {
         let Kind::CNode { slots, .. } = &self.objects[ROOT] else {
             unreachable!()
         };
+        let kept = [
+            init_cnode::TCB,
+            init_cnode::SCHED_CONTEXT,
+            init_cnode::ASID_POOL,
+        ];
         for (slot, cap) in slots {
             let fine = match &self.objects[cap.object] {
-                _ if [init_cnode::TCB as u64, init_cnode::SCHED_CONTEXT as u64].contains(slot) => {
-                    true
-                }
+                _ if kept.contains(&(*slot as usize)) => true,
                 // A mapped frame, a table: their mappings would end with them.
                 Kind::Frame { .. } => cap.mapped.is_some(),
                 Kind::Plain(ObjectType::PageTable) => true,
@@ -485,6 +488,11 @@ impl Kernel for Model {
             assert!(
                 cap.mapped.is_none(),
                 "slot {slot} is mapped: its page would go"
+            );
+            let pool = Kind::Control(init_cnode::ASID_POOL as u64);
+            assert!(
+                self.objects[cap.object] != pool,
+                "every PID is in the ASID pool"
             );
             let dies = self.holders(cap.object) == 0;
             if dies && let Kind::Tcb(t) = &self.objects[cap.object] {
