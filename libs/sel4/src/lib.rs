@@ -56,6 +56,7 @@ pub use partita_abi::bootinfo::{BootInfo, UntypedDesc};
 #[doc(hidden)]
 pub use printing::_print;
 pub use printing::debug_put_char;
+pub use sel4_macros::sel4_cfg;
 pub use syscalls::{
     CallWithMRs, FastMessages, IpcCapType, NUM_FAST_MESSAGE_REGISTERS, RecvWithMRs, yield_,
 };
