@@ -223,14 +223,20 @@ fn is_frame(kind: ObjectType) -> bool {
 fn object_bits(kind: ObjectType, size_bits: u64) -> Result<u32, Failure> {
     match kind {
         ObjectType::Untyped => {
-            if !(MIN_UNTYPED_BITS..=MAX_UNTYPED_BITS).contains(&size_bits) {
+            if size_bits < MIN_UNTYPED_BITS {
+                return Err(SysError::InvalidArgument(1).into());
+            }
+            if size_bits > MAX_UNTYPED_BITS {
                 return Err(SysError::Range(MIN_UNTYPED_BITS, MAX_UNTYPED_BITS).into());
             }
             Ok(size_bits as u32)
         }
         ObjectType::CNode => {
             let most = MAX_UNTYPED_BITS - u64::from(kind.bits());
-            if !(1..=most).contains(&size_bits) {
+            if size_bits == 0 {
+                return Err(SysError::InvalidArgument(1).into());
+            }
+            if size_bits > most {
                 return Err(SysError::Range(1, most).into());
             }
             Ok(size_bits as u32 + kind.bits())

@@ -6,6 +6,7 @@ mod boot;
 mod cap;
 mod cnode;
 mod invariants;
+mod ipc;
 mod mock;
 mod retype;
 mod rig;
