@@ -91,11 +91,18 @@ impl<M: Machine> Kernel<'_, M> {
                 _ => return Err(SysError::InvalidCapability(1).into()),
             },
             L::SchedContextUnbind => {
+                if sc.tcb.is(args.thread) {
+                    return Err(SysError::IllegalOperation.into());
+                }
                 self.unbind_thread(r);
                 self.unbind_sc_notification(r);
+                // A loan ends, too: no answer brings it back to the lender.
+                if let Some(reply) = sc.reply.take() {
+                    self.at(reply).sched_context.set(None);
+                }
             }
             L::SchedContextUnbindObject => match self.cap_arg(args, 0)?.1 {
-                Cap::Thread(t) if sc.tcb.is(t) => self.unbind_thread(r),
+                Cap::Thread(t) if sc.tcb.is(t) && t != args.thread => self.unbind_thread(r),
                 Cap::Notification { ntfn, .. } if sc.notification.is(ntfn) => {
                     self.unbind_sc_notification(r);
                 }
