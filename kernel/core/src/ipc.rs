@@ -154,7 +154,9 @@ impl<M: Machine> Kernel<'_, M> {
             if self.take_signal(receiver, ntfn) {
                 return;
             }
-            self.return_sched_context(ntfn, receiver);
+            if blocking {
+                self.return_sched_context(ntfn, receiver);
+            }
         }
         let ep = self.at(ep_ref);
         ep.home_core.set(self.at(receiver).core.get());
@@ -295,14 +297,19 @@ impl<M: Machine> Kernel<'_, M> {
             return (0, 0);
         }
         let word = |buffer: u64, i: usize| buffer + 8 * i as u64;
+        // All are looked up first: if one leads nowhere, none travels.
+        let mut sources = [None; space::MAX_EXTRA_CAPS];
+        for (i, source) in sources.iter_mut().enumerate().take(count as usize) {
+            let at = IpcBufferLayout::CAPS_OR_BADGES + i;
+            match self.lookup_slot(sender, self.m.read_word(word(from, at))) {
+                Ok(slot) => *source = Some(slot),
+                Err(_) => return (0, 0),
+            }
+        }
         let mut slot = self.receive_slot(receiver, to);
         let mut unwrapped = 0;
-        for i in 0..count {
+        for (i, source) in (0..count).zip(sources.into_iter().flatten()) {
             let at = IpcBufferLayout::CAPS_OR_BADGES + i as usize;
-            let cptr = self.m.read_word(word(from, at));
-            let Ok(source) = self.lookup_slot(sender, cptr) else {
-                return (i, unwrapped);
-            };
             let cap = self.at(source).cap();
             match cap {
                 Cap::Endpoint {

@@ -6,7 +6,7 @@ use crate::error::{Failure, LookupFailure, Outcome, SysError};
 use crate::ipc::{Send, reg};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
-use crate::object::{Ref, Slot, Tcb, ThreadState, send_flags};
+use crate::object::{Ref, Slot, Tcb, send_flags};
 use partita_abi::{
     CapRights, FaultLabel, InvocationLabel, IpcBufferLayout, MessageInfo, address_space as space,
     syscall,
@@ -20,6 +20,41 @@ pub(crate) struct Args {
     pub caps: [Option<Ref<Slot>>; space::MAX_EXTRA_CAPS],
 }
 
+/// What the sending half of a system call does.
+#[derive(Clone, Copy)]
+struct How {
+    /// The sender waits for an answer.
+    call: bool,
+    /// The sender waits for a receiver, and faults if its pointer leads nowhere.
+    blocking: bool,
+    /// A receiver without a scheduling context gets the sender's.
+    donate: bool,
+}
+
+impl How {
+    const CALL: How = How {
+        call: true,
+        blocking: true,
+        donate: true,
+    };
+    const SEND: How = How {
+        call: false,
+        blocking: true,
+        donate: false,
+    };
+    const NB_SEND: How = How {
+        call: false,
+        blocking: false,
+        donate: false,
+    };
+    /// The sender waits right after: its time can go with the message.
+    const NB_SEND_RECV: How = How {
+        call: false,
+        blocking: false,
+        donate: true,
+    };
+}
+
 impl<'k, M: Machine> Kernel<'k, M> {
     /// Handles the system call that the running thread's registers describe.
     pub fn syscall(&self) {
@@ -29,13 +64,13 @@ impl<'k, M: Machine> Kernel<'k, M> {
         let cptr = gpr[reg::CAP].get();
         match number {
             syscall::CALL => {
-                self.invoke(t, cptr, true, true);
+                self.invoke(t, cptr, How::CALL);
             }
             syscall::SEND => {
-                self.invoke(t, cptr, false, true);
+                self.invoke(t, cptr, How::SEND);
             }
             syscall::NB_SEND => {
-                self.invoke(t, cptr, false, false);
+                self.invoke(t, cptr, How::NB_SEND);
             }
             syscall::RECV => self.receive(t, cptr, true, true),
             syscall::NB_RECV => self.receive(t, cptr, false, true),
@@ -57,9 +92,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 self.receive(t, cptr, true, true);
             }
             syscall::NB_SEND_RECV | syscall::NB_SEND_WAIT => {
-                if self.invoke(t, gpr[reg::DEST].get(), false, false)
-                    && self.state(t) == ThreadState::Running
-                {
+                // A thread that was just started or resumed is in state Restart.
+                if self.invoke(t, gpr[reg::DEST].get(), How::NB_SEND_RECV) && self.runnable(t) {
                     self.receive(t, cptr, true, number == syscall::NB_SEND_RECV);
                 }
             }
@@ -109,9 +143,9 @@ impl<'k, M: Machine> Kernel<'k, M> {
     }
 
     /// Sends to, or invokes, what `cptr` names; whether the thread may go on to receive.
-    fn invoke(&self, t: Ref<Tcb>, cptr: u64, call: bool, blocking: bool) -> bool {
-        let outcome = self.decode(t, cptr, call, blocking);
-        match outcome {
+    fn invoke(&self, t: Ref<Tcb>, cptr: u64, how: How) -> bool {
+        let How { call, blocking, .. } = how;
+        match self.decode(t, cptr, how) {
             Ok(None) => true,
             Ok(Some(length)) => {
                 if call {
@@ -154,15 +188,19 @@ impl<'k, M: Machine> Kernel<'k, M> {
 
     /// What `cptr` names decides: `Ok(None)` for IPC, `Ok(Some(n))` for an invocation whose answer has
     /// `n` words.
-    fn decode(&self, t: Ref<Tcb>, cptr: u64, call: bool, blocking: bool) -> Outcome<Option<usize>> {
+    fn decode(&self, t: Ref<Tcb>, cptr: u64, how: How) -> Outcome<Option<usize>> {
         let (slot, cap) = self.lookup_cap(t, cptr)?;
         match cap {
             Cap::Endpoint { ep, badge, rights } => {
                 if !rights.contains(CapRights::WRITE) {
                     return Err(SysError::InvalidCapability(0).into());
                 }
+                if MessageInfo(self.at(t).context.gpr[reg::INFO].get()).extra_caps() != 0 {
+                    // A pointer that leads nowhere is a fault of the sender, before anything else.
+                    self.arguments(t)?;
+                }
                 let mut flags = 0;
-                if call {
+                if how.call {
                     flags |= send_flags::CALL;
                 }
                 if rights.contains(CapRights::GRANT) {
@@ -177,8 +215,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
                     Send {
                         badge,
                         flags,
-                        blocking,
-                        donate: call,
+                        blocking: how.blocking,
+                        donate: how.donate,
                     },
                 );
                 Ok(None)
