@@ -251,7 +251,7 @@ pub fn build(input: Input<'_>) -> Model {
     }
 
     // 7. The monitor's capabilities: the threads whose faults it gets, to read their registers; for
-    //    passive domains what it takes to hand their scheduling context over.
+    //    passive domains thread, scheduling context and notification, to move one from the other.
     b.model.place(
         monitor_cnode,
         microkit::INPUT_SLOT as u32,
