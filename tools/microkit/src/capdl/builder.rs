@@ -262,11 +262,11 @@ pub fn build(input: Input<'_>) -> Model {
         .place(monitor_cnode, MONITOR_REPLY_SLOT, Cap::full(reply));
     for (pd, domain) in system.pds.iter().enumerate() {
         let index = pd as u32;
-        b.model.place(
-            monitor_cnode,
-            MONITOR_TCB_BASE + index,
-            Cap::full(threads[pd].tcb),
-        );
+        if domain.parent.is_none() || domain.passive {
+            let slot = MONITOR_TCB_BASE + index;
+            b.model
+                .place(monitor_cnode, slot, Cap::full(threads[pd].tcb));
+        }
         if domain.passive {
             b.model.place(
                 monitor_cnode,
