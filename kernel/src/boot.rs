@@ -2,7 +2,7 @@
 //! From firmware's entry to the first thread.
 
 use crate::arch::machine::Power;
-use crate::arch::{mmu, opal, spr, start, vectors, xive};
+use crate::arch::{guest, mmu, opal, spr, start, vectors, xive};
 use crate::fdt::{self, Fdt};
 use crate::memory::{MAX_RANGES, Range, Ranges};
 use crate::percore::{self, MAX_CORES};
@@ -121,6 +121,7 @@ pub extern "C" fn rust_main(device_tree_addr: u64, opal_base: u64, opal_entry: u
     spr::close_facilities();
     mmu::init_tables();
     mmu::init_core();
+    guest::init_core(core);
 
     let info = image_info();
     let image_end = info.map_or(0, |i| i.image_end).max(start::kernel_end());

@@ -3,10 +3,11 @@
 //! `core.current` names.
 
 use crate::arch::machine::{Power, clear_doorbell};
-use crate::arch::{opal, spr, xive};
+use crate::arch::{guest, opal, spr, xive};
 use crate::percore;
-use partita_abi::FaultLabel;
+use partita_abi::{FaultLabel, GuestExit, vcpu_register};
 use partita_kernel_core::Kernel;
+use partita_kernel_core::machine::Machine;
 use partita_kernel_core::object::{Context, Core, Ref, Tcb};
 
 /// Bits of SRR1 that tell the cause of an instruction storage interrupt (ISA 3.0B Book III 6.5.5).
@@ -26,7 +27,7 @@ pub extern "C" fn kernel_syscall(core: &Core) {
     }
     let k = kernel(core);
     k.syscall();
-    k.finish();
+    finish(&k);
 }
 
 /// An interrupt out of a PD. `vector` is its real address, `srr1` SRR1 or HSRR1. The thread's registers
@@ -38,7 +39,81 @@ pub extern "C" fn kernel_exception(core: &Core, vector: u64, srr1: u64) {
     {
         fault(&k, thread, vector, srr1);
     }
+    finish(&k);
+}
+
+/// An exit of the guest whose processor the current thread is. Its registers are in the TCB and the
+/// VCPU; those of the partition that interrupts set are still in the core.
+pub extern "C" fn kernel_guest_exception(core: &Core, vector: u64, srr1: u64) {
+    let k = kernel(core);
+    if !asynchronous(&k, core, vector)
+        && let Some(thread) = core.current.get()
+    {
+        guest_exit(&k, thread, vector, srr1);
+    }
+    finish(&k);
+}
+
+/// Chooses what runs next and makes the core ready for it.
+fn finish(k: &Kernel<'_, Power>) {
     k.finish();
+    if let Some(at) = k.core.current.get().and_then(|t| k.vcpu_of(t)) {
+        guest::switch_resident(k.core, at, Power.object(at.addr()));
+    }
+}
+
+fn guest_exit(k: &Kernel<'_, Power>, thread: Ref<Tcb>, vector: u64, srr1: u64) {
+    let context: &Context = &Power.object::<Tcb>(thread.addr()).context;
+    let (pc, msr) = (context.pc.get(), context.msr.get());
+    match vector {
+        // A hypercall of user mode is none: the guest's own system call handler gets it (H2.3).
+        0xc00 if srr1 & spr::MSR_PR != 0 => k.reflect_system_call(),
+        0xc00 => k.guest_hypercall(),
+        0xe00 => k.guest_exit(
+            GuestExit::DataStorage,
+            &[
+                pc,
+                msr,
+                spr::read::<{ spr::HDAR }>(),
+                spr::read::<{ spr::HDSISR }>(),
+                spr::read::<{ spr::ASDR }>(),
+                k.guest_register(vcpu_register::AMR),
+                k.guest_register(vcpu_register::IAMR),
+            ],
+        ),
+        0xe20 => k.guest_exit(
+            GuestExit::InstructionStorage,
+            &[
+                pc,
+                msr,
+                pc,
+                srr1,
+                spr::read::<{ spr::ASDR }>(),
+                k.guest_register(vcpu_register::AMR),
+                k.guest_register(vcpu_register::IAMR),
+            ],
+        ),
+        0xe40 => {
+            let instruction = spr::read::<{ spr::HEIR }>();
+            k.guest_exit(GuestExit::EmulationAssist, &[pc, msr, instruction]);
+        }
+        0xf80 => {
+            let cause = spr::read::<{ spr::HFSCR }>() >> FACILITY_CAUSE_SHIFT;
+            k.guest_exit(GuestExit::FacilityUnavailable, &[pc, msr, cause]);
+        }
+        0x200 => k.guest_exit(
+            GuestExit::MachineCheck,
+            &[
+                pc,
+                msr,
+                srr1,
+                k.guest_register(vcpu_register::DAR),
+                k.guest_register(vcpu_register::DSISR),
+            ],
+        ),
+        0x1500 => k.guest_exit(GuestExit::SoftPatch, &[pc, msr]),
+        _ => k.guest_exit(GuestExit::Other, &[pc, msr, vector, srr1]),
+    }
 }
 
 /// An interrupt while the core was idle.
@@ -47,7 +122,7 @@ pub extern "C" fn kernel_idle_exception(core: &Core, vector: u64, srr1: u64) {
     if !asynchronous(&k, core, vector) {
         crate::panic::kernel_crash(core, vector, srr1);
     }
-    k.finish();
+    finish(&k);
 }
 
 /// Handles an interrupt that has nothing to do with the running thread; false if it does have.

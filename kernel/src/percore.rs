@@ -65,6 +65,16 @@ pub mod arch_word {
     pub const EQ_INDEX: usize = 3;
     /// Generation bit (0 or 1) of a fresh entry of that queue.
     pub const EQ_GENERATION: usize = 4;
+    /// LPCR while the host runs.
+    pub const LPCR_HOST: usize = 5;
+    /// LPCR of a guest before its own choices.
+    pub const LPCR_GUEST: usize = 6;
+    /// PPR of the host.
+    pub const PPR_HOST: usize = 7;
+    /// A decrementer value that does not expire.
+    pub const DEC_FAR: usize = 8;
+    /// Real address of the VCPU whose state this core holds, 0: none.
+    pub const RESIDENT: usize = 9;
 }
 
 /// What all cores share.

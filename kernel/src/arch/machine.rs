@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The machine under the object model: POWER9 and POWER10.
 
-use super::{mmu, opal, spr, uart, xive};
+use super::{guest, mmu, opal, spr, uart, xive};
 use crate::board;
 use crate::percore;
 use core::arch::asm;
 use partita_kernel_core::machine::Machine;
-use partita_kernel_core::object::Object;
+use partita_kernel_core::object::{Object, Ref};
+use partita_kernel_core::vcpu::Vcpu;
 
 /// The processor and platform that the kernel runs on.
 pub struct Power;
@@ -73,6 +74,61 @@ impl Machine for Power {
 
     fn sync_ptes(&self) {
         mmu::sync_ptes();
+    }
+
+    fn set_partition(&self, lpid: u64, dw0: u64) {
+        mmu::set_partition(lpid, dw0);
+    }
+
+    #[inline(always)]
+    fn write_hpte(&self, addr: u64, index: u64, value: u64) {
+        // SAFETY: an entry of a hash page table, aligned (trait contract). Volatile: hardware reads it.
+        unsafe { ((addr + 8 * index) as *mut u64).write_volatile(value.to_be()) }
+    }
+
+    #[inline(always)]
+    fn publish_hpte(&self, addr: u64, dw0: u64, dw1: u64) {
+        self.write_hpte(addr, 1, dw1);
+        mmu::eieio();
+        self.write_hpte(addr, 0, dw0);
+        mmu::sync_ptes();
+    }
+
+    fn clear_hpte_r(&self, addr: u64) {
+        const R_BYTE: u64 = 14;
+        let at = (addr + R_BYTE) as *mut u8;
+        // SAFETY: R is bit 0 of byte 14 of an entry (big-endian); hardware writes that byte and no
+        // other when it sets R, and the kernel changes the other bits of it only in invalid entries.
+        unsafe { at.write_volatile(at.read_volatile() & !1) }
+    }
+
+    #[inline(always)]
+    fn tlbie_hpte(&self, lpid: u64, rb: u64) {
+        mmu::tlbie_hpte(lpid, rb);
+    }
+
+    #[inline(always)]
+    fn tlbie_sync(&self) {
+        mmu::tlbie_sync();
+    }
+
+    #[inline(always)]
+    fn read_half(&self, addr: u64) -> u32 {
+        // SAFETY: as for `read_word`, aligned to 4.
+        unsafe { (addr as *const u32).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn write_half(&self, addr: u64, value: u32) {
+        // SAFETY: as for `read_half`.
+        unsafe { (addr as *mut u32).write_volatile(value) }
+    }
+
+    fn evict_vcpu(&self, vcpu: Ref<Vcpu>) {
+        let holder = Power.object::<Vcpu>(vcpu.addr()).resident.get();
+        if let Some(core) = percore::core((holder as usize).wrapping_sub(1)) {
+            guest::evict(core, vcpu);
+        }
     }
 
     fn set_pid_root(&self, pid: u64, root: u64) {

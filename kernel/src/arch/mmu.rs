@@ -106,6 +106,8 @@ fn flush_core() {
     unsafe { asm!("ptesync", "isync", options(nostack, preserves_flags)) }
 }
 
+/// Invalidation selector of tlbie: everything of an LPID.
+const IS_LPID: u64 = 2 << 10;
 /// Invalidation selector of tlbie: everything of a PID.
 const IS_PID: u64 = 1 << 10;
 
@@ -163,6 +165,76 @@ pub fn set_pid_root(pid: u64, root: u64) {
     } else {
         sync_ptes();
     }
+}
+
+/// Bytes of the table that an LPID without a guest has: the smallest hash page table. An entry of 0 would
+/// be a table at real address 0.
+const DUMMY_BYTES: usize = 1 << 18;
+
+#[repr(C, align(262144))]
+struct DummyTable([Cell<u64>; DUMMY_BYTES / 8]);
+static DUMMY_TABLE: Shared<DummyTable> =
+    Shared(DummyTable([const { Cell::new(0) }; DUMMY_BYTES / 8]));
+
+/// Sets the partition-table entry of a guest's LPID to a hash page table (`dw0`), or with 0 to the all-zero
+/// dummy table, and drops every translation of that LPID on all cores (S5.7). No vCPU of it is in the
+/// guest.
+pub fn set_partition(lpid: u64, dw0: u64) {
+    let Some(entry) = PARTITION_TABLE.0.0.get(lpid as usize) else {
+        return;
+    };
+    if lpid == 0 {
+        return;
+    }
+    let dw0 = if dw0 == 0 {
+        DUMMY_TABLE.0.0.as_ptr() as u64
+    } else {
+        dw0
+    };
+    entry[1].set(0);
+    entry[0].set(dw0.to_be());
+    // SAFETY: only drops cached translations. tlbie RIC=2 PRS=0 R=0 IS=2 (all of an LPID).
+    unsafe {
+        asm!(
+            "ptesync",
+            ".long 0x7c000264 | 5<<21 | 2<<18 | 0<<17 | 0<<16 | 4<<11",
+            "eieio", "tlbsync", "ptesync",
+            in("r4") IS_LPID, in("r5") lpid, options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// tlbie of one hash page table entry; see [`tlbie_sync`].
+#[inline(always)]
+pub fn tlbie_hpte(lpid: u64, rb: u64) {
+    // SAFETY: only drops cached translations. tlbie RIC=0 PRS=0 R=0.
+    unsafe {
+        asm!(
+            ".long 0x7c000264 | 5<<21 | 4<<11",
+            in("r4") rb, in("r5") lpid, options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Waits until the tlbies before it are done on all cores, and R and C are final.
+#[inline(always)]
+pub fn tlbie_sync() {
+    // SAFETY: only orders.
+    unsafe {
+        asm!(
+            "eieio",
+            "tlbsync",
+            "ptesync",
+            options(nostack, preserves_flags)
+        )
+    }
+}
+
+/// Orders stores to a hash page table entry.
+#[inline(always)]
+pub fn eieio() {
+    // SAFETY: only orders.
+    unsafe { asm!("eieio", options(nostack, preserves_flags)) }
 }
 
 /// Makes stores to radix trees visible to table walks.

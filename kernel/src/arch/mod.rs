@@ -2,6 +2,7 @@
 //! POWER9 and POWER10: everything that is assembly, a special register or a real address.
 
 mod fastpath;
+pub mod guest;
 pub mod machine;
 pub mod mmu;
 pub mod opal;

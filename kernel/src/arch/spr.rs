@@ -45,6 +45,8 @@ pub const HMER: u32 = 336;
 pub const HEIR: u32 = 339;
 /// Partition table control.
 pub const PTCR: u32 = 464;
+/// Segment of the access that a hypervisor storage interrupt is about.
+pub const ASDR: u32 = 816;
 /// Monitor mode control 0.
 pub const MMCR0: u32 = 795;
 /// Processor stop status and control.

@@ -74,10 +74,14 @@ low:
 // System call. SRR1[HV] tells a PD from a guest.
     .org low + 0xc00
     mtspr {HSPRG1}, 13
-    mfspr 13, {SRR1}
-    rldicl. 13, 13, 4, 63
     mfspr 13, {HSPRG0}
-    beq- vector_c00_from_guest
+    std 12, {S0}(13)
+    mfcr 12
+    std 12, {S2}(13)
+    mfspr 12, {SRR1}
+    rldicl. 12, 12, 4, 63
+    beq- guest_system_call
+    ld 12, {S0}(13)
 // From a PD: r13 = Core, the thread's r13 in HSPRG1, CR0 lost, all else as the thread left it.
     .globl vector_c00_from_pd
 vector_c00_from_pd:
@@ -146,13 +150,13 @@ vector_c00_from_pd:
 .endm
 
 // r13 = Core, r12 = vector, scratch 0 = r12, HSPRG1 = r13.
-.macro COMMON srr0, srr1
+.macro COMMON srr0, srr1, guest
     std 11, {S1}(13)
     mfcr 11
     std 11, {S2}(13)
     mfspr 11, \srr1
     rldicl. 11, 11, 4, 63
-    beq- exception_from_guest
+    beq- \guest
     mfspr 11, \srr1
     andi. 11, 11, {PR}
     beq- 2f
@@ -175,9 +179,9 @@ vector_c00_from_pd:
 .endm
 
 common_srr:
-    COMMON {SRR0}, {SRR1}
+    COMMON {SRR0}, {SRR1}, guest_exit_srr
 common_hsrr:
-    COMMON {HSRR0}, {HSRR1}
+    COMMON {HSRR0}, {HSRR1}, guest_exit_hsrr
 
 // A system call that the fast path does not take. In: as at vector_c00_from_pd.
     .globl syscall_slow
@@ -189,21 +193,6 @@ syscall_slow:
     ld 11, {CURRENT}(13)
     SAVE {SRR0}, {SRR1}
     JUMP syscall_from_pd
-
-// No guest runs yet, so that coming here is a bug of the kernel.
-    .globl vector_c00_from_guest
-vector_c00_from_guest:
-    std 12, {S0}(13)
-    li 12, 0xc00
-    std 11, {S1}(13)
-    mfcr 11
-    std 11, {S2}(13)
-    .globl exception_from_guest
-exception_from_guest:
-    ld 11, {CRASH_CONTEXT}(13)
-    SAVE {SRR0}, {SRR1}
-    ld 1, {CRASH_STACK}(13)
-    JUMP exception_in_kernel
 
     .section .text.vectors, "ax", @progbits
     .p2align 2
@@ -224,6 +213,9 @@ return_to_current:
     ld 12, {CURRENT}(13)
     cmpdi 12, 0
     beq- 3f
+    ld 11, {KIND}(12)
+    cmpdi 11, 0
+    bne- enter_guest
     ld 11, {PID}(12)
     ld 10, {ACTIVE_PID}(13)
     cmpd 11, 10
@@ -286,6 +278,7 @@ exception_from_idle:
     CRASH_CONTEXT = const offset_of!(Core, arch) + 8 * arch_word::CRASH_CONTEXT,
     CRASH_STACK = const offset_of!(Core, arch) + 8 * arch_word::CRASH_STACK,
     PID = const offset_of!(Tcb, pid),
+    KIND = const offset_of!(Tcb, kind),
     GPR = const offset_of!(Context, gpr),
     PC = const offset_of!(Context, pc),
     MSR = const offset_of!(Context, msr),

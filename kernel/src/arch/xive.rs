@@ -99,23 +99,25 @@ static XIVE: Shared<Xive> = Shared(Xive {
     victim: Cell::new(0),
 });
 
+/// Loads a doubleword of the controller, which is big-endian.
 fn load64(addr: u64) -> u64 {
-    let value;
+    let value: u64;
     // SAFETY: `addr` lies in a page of the interrupt controller that firmware named; loads there act on
     // one interrupt source only.
     unsafe {
         asm!("ldcix {}, 0, {}", out(reg) value, in(reg_nonzero) addr, options(nostack, preserves_flags))
     }
-    value
+    value.swap_bytes()
 }
 
-fn load16(addr: u64) -> u64 {
-    let value;
+/// Loads two bytes, the first of them in bits 15:8.
+fn load16(addr: u64) -> u16 {
+    let value: u64;
     // SAFETY: as for `load64`, in the TIMA.
     unsafe {
         asm!("lhzcix {}, 0, {}", out(reg) value, in(reg_nonzero) addr, options(nostack, preserves_flags))
     }
-    value
+    (value as u16).swap_bytes()
 }
 
 fn load8(addr: u64) -> u64 {
