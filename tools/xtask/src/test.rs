@@ -204,31 +204,38 @@ fn boot_all(workspace: &Workspace, jobs: &[Job], parallel: usize, tally: &mut Ta
     let logs = workspace.target.join("test-logs");
     make_folder(&logs)?;
     let mut builder = Builder::new(workspace);
-    let mut images: BTreeMap<(String, Variant), Option<Image>> = BTreeMap::new();
+    let mut images: BTreeMap<(String, Variant), std::result::Result<Image, String>> =
+        BTreeMap::new();
     let mut ready: Vec<(&Job, Machine)> = Vec::new();
     for job in jobs {
         let key = (job.subject.name().to_string(), job.variant.clone());
         if !images.contains_key(&key) {
             let built = build(workspace, &mut builder, job);
-            let image =
-                built.map_err(|error| tally.check(&format!("image of {}", job.name), Err(error)));
-            images.insert(key.clone(), image.ok());
+            let image = built.map_err(|error| {
+                eprintln!("  FAILED image of {}: {error}", job.name);
+                error.to_string()
+            });
+            images.insert(key.clone(), image);
         }
         match images.get(&key) {
-            Some(Some(image)) => {
+            Some(Ok(image)) => {
                 let mut machine = Machine::new(&workspace.board(&job.variant.board)?, &image.file);
                 machine.smp = job.smp;
                 machine.memory.clone_from(&job.memory);
                 machine.icount = job.icount;
                 ready.push((job, machine));
             }
-            _ => tally.failures.push(format!("{}: no image", job.name)),
+            Some(Err(why)) => tally
+                .failures
+                .push(format!("{}: no image: {why}", job.name)),
+            None => {}
         }
     }
     if ready.is_empty() {
         return Ok(());
     }
     let step = Step::new(format!("{} boots", ready.len()));
+    let failures = tally.failures.len();
     let next = AtomicUsize::new(0);
     let results = Mutex::new(&mut *tally);
     std::thread::scope(|scope| {
@@ -246,7 +253,12 @@ fn boot_all(workspace: &Workspace, jobs: &[Job], parallel: usize, tally: &mut Ta
             });
         }
     });
-    step.done(&format!("logs in {}", logs.display()));
+    let note = format!("logs in {}", logs.display());
+    if tally.failures.len() == failures {
+        step.done(&note)
+    } else {
+        step.failed(&note)
+    }
     Ok(())
 }
 
