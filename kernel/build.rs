@@ -20,6 +20,7 @@ struct Board {
     uart_base: u64,
     device_regions: Vec<[u64; 2]>,
     lpcr_host: u64,
+    lpcr_guest: u64,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +93,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         out,
         "/// LPCR while a PD runs.\npub const LPCR_HOST: u64 = {:#x};",
         board.lpcr_host
+    )?;
+    writeln!(
+        out,
+        "/// LPCR while a guest runs, before its own choices.\npub const LPCR_GUEST: u64 = {:#x};",
+        board.lpcr_guest
     )?;
     writeln!(
         out,

@@ -136,6 +136,8 @@ pub struct Vcpu {
     pub timer: Timer,
     /// Endpoints (badged capabilities).
     pub routes: [Slot; ROUTES],
+    /// For moving VSCR between registers and memory.
+    pub vector_scratch: [Cell<u64>; 2],
     /// Segment look-aside buffer: ESID and VSID words.
     pub slb: [Cell<u64>; 64],
     /// VSR0..VSR63.
@@ -147,6 +149,7 @@ pub struct Vcpu {
 }
 impl Object for Vcpu {}
 const _: () = assert!(core::mem::size_of::<Vcpu>() <= 4096);
+const _: () = assert!(core::mem::offset_of!(Vcpu, vector_scratch) % 16 == 0);
 
 fn hypercall_index(number: u64) -> Option<usize> {
     if number & 3 != 0 {
@@ -470,6 +473,24 @@ impl<'k, M: Machine> Kernel<'k, M> {
             *w = gpr[3 + i].get();
         }
         self.exit_to_parent(t, v, GuestExit::Hypercall, &words);
+    }
+
+    /// `sc 1` of the guest's user mode: an ordinary system call interrupt of the guest.
+    pub fn reflect_system_call(&self) {
+        if let Some(t) = self.current()
+            && let Some(r) = self.vcpu_of(t)
+        {
+            // 0xc00 is a vector that `inject` takes.
+            let _ = self.inject(self.at(r), t, [0xc00, 0, 0, 0]);
+        }
+    }
+
+    /// A register of the running guest, as saved at its exit.
+    pub fn guest_register(&self, index: usize) -> u64 {
+        self.current()
+            .and_then(|t| Some((t, self.vcpu_of(t)?)))
+            .and_then(|(t, r)| self.vcpu_register(self.at(r), t, index))
+            .map_or(0, Cell::get)
     }
 
     /// Something else left the guest.

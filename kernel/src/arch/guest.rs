@@ -1,0 +1,442 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Into a guest and out of it (POWER9, hash translation).
+//!
+//! An exit saves the thread's registers into its TCB and, into the VCPU, the special registers that a
+//! PD could read or that interrupts of a PD destroy; those that user mode can read become 0. FP, VEC, VSX,
+//! the SLB, SPRG0-2, TAR, DSCR and PSPB stay in the core ([`switch_resident`]): a PD runs with
+//! MSR[FP,VEC,VSX] = 0, FSCR = 0 and radix translation, which does not consult the SLB.
+
+use super::spr;
+use crate::board;
+use crate::percore::{self, arch_word};
+use core::arch::{asm, global_asm};
+use core::mem::offset_of;
+use partita_abi::vcpu_register as register;
+use partita_kernel_core::object::{Context, Core, Ref, Tcb};
+use partita_kernel_core::vcpu::{Vcpu, lpcr};
+
+/// Authority mask of storage keys.
+const AMR: u32 = 29;
+/// Control flow address.
+const CFAR: u32 = 28;
+/// Authority mask of instruction fetches.
+const IAMR: u32 = 61;
+/// What user mode may change of AMR.
+const UAMOR: u32 = 157;
+/// Vector registers in use.
+const VRSAVE: u32 = 256;
+/// SPRG0 of the guest's privileged state; the next two follow.
+const SPRG0: u32 = 272;
+/// SPRG3, which user mode can read.
+const SPRG3: u32 = 275;
+/// Program priority.
+const PPR: u32 = 896;
+/// Target address.
+const TAR: u32 = 815;
+/// Data stream control.
+const DSCR: u32 = 17;
+/// Problem-state priority boost.
+const PSPB: u32 = 159;
+/// Program priority of a thread that has not set one: medium.
+const PPR_MEDIUM: u64 = 4 << 50;
+
+/// LPCR of a guest before its own choices and its fault mode.
+pub const LPCR_BASE: u64 = board::LPCR_GUEST & !(lpcr::CHOICE | lpcr::VPM1);
+
+/// Facilities that guests may use: FP, VEC and VSX, DSCR, BHRB, TAR.
+pub const HFSCR_GUEST: u64 = 0x117;
+
+/// MSR bits that make FP, VEC and VSX available.
+const MSR_VECTOR: u64 = 1 << 13 | 1 << 25 | 1 << 23;
+
+const fn spr_offset(index: usize) -> usize {
+    offset_of!(Vcpu, spr) + 8 * (index - register::SRR0)
+}
+
+global_asm!(
+    r#"
+    .section .low.guest, "ax", @progbits
+
+// From a guest with PC and MSR in SRR0/1 (system reset, machine check) ...
+    .globl guest_exit_srr
+guest_exit_srr:
+    ld 11, {CURRENT}(13)
+    SAVE {SRR0}, {SRR1}
+    ld 10, {VCPU}(11)
+    b 1f
+// ... or in HSRR0/1: SRR0/1 are the guest's own.
+    .globl guest_exit_hsrr
+guest_exit_hsrr:
+    ld 11, {CURRENT}(13)
+    SAVE {HSRR0}, {HSRR1}
+    ld 10, {VCPU}(11)
+    mfspr 6, {SRR0}
+    mfspr 7, {SRR1}
+    std 6, {V_SRR0}(10)
+    std 7, {V_SRR1}(10)
+1:  std 5, {MSR}(11)
+// Leaves the partition. r3 = Core, r4 = vector, r5 = [H]SRR1, r10 = VCPU; r6, r7, r0 are scratch.
+.macro LEAVE_PARTITION
+    mfspr 6, {DEC}
+    mfspr 7, {TB}
+    extsw 6, 6
+    add 6, 6, 7
+    std 6, {V_DEC}(10)
+    mfspr 6, {DAR}
+    mfspr 7, {DSISR}
+    std 6, {V_DAR}(10)
+    std 7, {V_DSISR}(10)
+    mfspr 6, {AMR}
+    mfspr 7, {IAMR}
+    std 6, {V_AMR}(10)
+    std 7, {V_IAMR}(10)
+    mfspr 6, {UAMOR}
+    mfspr 7, {FSCR}
+    std 6, {V_UAMOR}(10)
+    std 7, {V_FSCR}(10)
+    mfspr 6, {VRSAVE}
+    mfspr 7, {SPRG3}
+    std 6, {V_VRSAVE}(10)
+    std 7, {V_SPRG3}(10)
+    mfspr 6, {PPR}
+    mfspr 7, {PIDR}
+    std 6, {V_PPR}(10)
+    std 7, {V_PIDR}(10)
+    li 0, 0
+    mtspr {AMR}, 0
+    mtspr {IAMR}, 0
+    mtspr {UAMOR}, 0
+    mtspr {FSCR}, 0
+    mtspr {VRSAVE}, 0
+    mtspr {SPRG3}, 0
+    mtspr {DAR}, 0
+    mtspr {DSISR}, 0
+    ld 6, {PPR_HOST}(13)
+    mtspr {PPR}, 6
+    ld 6, {LPCR_HOST}(13)
+    // Stores of the guest are performed before its LPID goes: a racing tlbie would overlook them.
+    ptesync
+    mtspr {LPIDR}, 0
+    mtspr {LPCR}, 6
+    ld 6, {DEC_FAR}(13)
+    mtspr {DEC}, 6
+    isync
+    li 7, -1
+    std 7, {ACTIVE_PID}(13)
+.endm
+    LEAVE_PARTITION
+    JUMP exception_from_vcpu
+
+// Hypercall, or system call with LEV=1 of the guest's user mode. r13 = Core, HSPRG1 = r13, scratch 0 =
+// r12, scratch 2 = CR.
+    .globl guest_system_call
+guest_system_call:
+    std 11, {S1}(13)
+    ld 11, {CURRENT}(13)
+    SAVE {SRR0}, {SRR1}
+    std 5, {MSR}(11)
+    ld 10, {VCPU}(11)
+    // sc destroyed SRR0/1; what it left there is what the guest finds.
+    ld 6, {PC}(11)
+    std 6, {V_SRR0}(10)
+    std 5, {V_SRR1}(10)
+    li 4, 0xc00
+    LEAVE_PARTITION
+    JUMP exception_from_vcpu
+
+    .section .text.guest, "ax", @progbits
+    .p2align 2
+    .globl exception_from_vcpu
+exception_from_vcpu:
+    bl {kernel_guest_exception}
+    b return_to_current
+
+// Enters the guest of the current thread. r12 = TCB, r13 = Core. The VCPU is resident.
+    .globl enter_guest
+enter_guest:
+    ld 11, {VCPU}(12)
+    addi 9, 13, {S7}
+    stdcx. 9, 0, 9                // a reservation of the last thread must not serve this one
+    ld 3, {V_LPID}(11)
+    ld 4, {V_LPCR}(11)
+    ld 5, {LPCR_GUEST}(13)
+    ld 6, {V_PIDR}(11)
+    or 4, 4, 5
+    ptesync
+    mtspr {LPIDR}, 3
+    mtspr {LPCR}, 4
+    mtspr {PIDR}, 6
+    isync
+    .long 0x7c00068c              // cp_abort
+    li 0, -1
+    std 0, {ACTIVE_PID}(13)
+    ld 3, {V_SRR0}(11)
+    ld 4, {V_SRR1}(11)
+    mtspr {SRR0}, 3
+    mtspr {SRR1}, 4
+    ld 3, {V_DAR}(11)
+    ld 4, {V_DSISR}(11)
+    mtspr {DAR}, 3
+    mtspr {DSISR}, 4
+    ld 3, {V_AMR}(11)
+    ld 4, {V_IAMR}(11)
+    mtspr {AMR}, 3
+    mtspr {IAMR}, 4
+    ld 3, {V_UAMOR}(11)
+    ld 4, {V_FSCR}(11)
+    mtspr {UAMOR}, 3
+    mtspr {FSCR}, 4
+    ld 3, {V_VRSAVE}(11)
+    ld 4, {V_SPRG3}(11)
+    mtspr {VRSAVE}, 3
+    mtspr {SPRG3}, 4
+    ld 3, {V_PPR}(11)
+    mtspr {PPR}, 3
+    ld 3, {PC}(12)
+    ld 4, {MSR}(12)
+    mtspr {HSRR0}, 3
+    mtspr {HSRR1}, 4
+// The decrementer has 32 bits: at most 2^31-1 ticks from now, at least -2^31.
+    ld 3, {V_DEC}(11)
+    mfspr 4, {TB}
+    subf 3, 4, 3
+    lis 5, 0x7fff
+    ori 5, 5, 0xffff
+    cmpd 3, 5
+    ble+ 1f
+    mr 3, 5
+1:  not 5, 5
+    cmpd 3, 5
+    bge+ 2f
+    mr 3, 5
+2:  mtspr {DEC}, 3
+    ld 3, {CR}(12)
+    ld 4, {LR}(12)
+    ld 5, {CTR}(12)
+    ld 6, {XER}(12)
+    mtcr 3
+    mtlr 4
+    mtctr 5
+    mtxer 6
+    li 3, 0
+    mtspr {CFAR}, 3               // the way here is the kernel's own business
+    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+    ld \n, {GPR} + 8*\n(12)
+    .endr
+    ld 12, {GPR} + 8*12(12)
+    hrfid
+
+// r3 = 64 VSRs (16 bytes each), FPSCR, VSCR. FP, VEC and VSX are available.
+    .globl guest_vsx_save
+guest_vsx_save:
+    li 4, 0
+    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+    stxvd2x \n, 3, 4
+    addi 4, 4, 16
+    .endr
+    .irp n, 32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59,60,61,62,63
+    stxvd2x \n, 3, 4
+    addi 4, 4, 16
+    .endr
+    mffs 0
+    addi 5, 3, {FPSCR} - {VSR}
+    stfd 0, 0(5)
+    mfvscr 0
+    addi 6, 3, {SCRATCH} - {VSR}
+    stvx 0, 0, 6
+    lwz 7, 0(6)
+    std 7, {VSCR} - {VSR}(3)
+    blr
+
+    .globl guest_vsx_restore
+guest_vsx_restore:
+    ld 7, {VSCR} - {VSR}(3)
+    addi 6, 3, {SCRATCH} - {VSR}
+    li 8, 0
+    std 8, 8(6)
+    std 7, 0(6)
+    lvx 0, 0, 6
+    mtvscr 0
+    lfd 0, {FPSCR} - {VSR}(3)
+    mtfsf 0xff, 0, 1, 0
+    li 4, 0
+    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+    lxvd2x \n, 3, 4
+    addi 4, 4, 16
+    .endr
+    .irp n, 32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59,60,61,62,63
+    lxvd2x \n, 3, 4
+    addi 4, 4, 16
+    .endr
+    blr
+"#,
+    CURRENT = const offset_of!(Core, current),
+    S1 = const offset_of!(Core, scratch) + 8,
+    S7 = const offset_of!(Core, scratch) + 56,
+    ACTIVE_PID = const offset_of!(Core, active_pid),
+    LPCR_HOST = const offset_of!(Core, arch) + 8 * arch_word::LPCR_HOST,
+    LPCR_GUEST = const offset_of!(Core, arch) + 8 * arch_word::LPCR_GUEST,
+    PPR_HOST = const offset_of!(Core, arch) + 8 * arch_word::PPR_HOST,
+    DEC_FAR = const offset_of!(Core, arch) + 8 * arch_word::DEC_FAR,
+    VCPU = const offset_of!(Tcb, vcpu),
+    GPR = const offset_of!(Context, gpr),
+    PC = const offset_of!(Context, pc),
+    MSR = const offset_of!(Context, msr),
+    CR = const offset_of!(Context, cr),
+    LR = const offset_of!(Context, lr),
+    CTR = const offset_of!(Context, ctr),
+    XER = const offset_of!(Context, xer),
+    V_LPID = const offset_of!(Vcpu, lpid),
+    V_LPCR = const offset_of!(Vcpu, lpcr),
+    V_SRR0 = const spr_offset(register::SRR0),
+    V_SRR1 = const spr_offset(register::SRR1),
+    V_SPRG3 = const spr_offset(register::SPRG3),
+    V_DAR = const spr_offset(register::DAR),
+    V_DSISR = const spr_offset(register::DSISR),
+    V_DEC = const spr_offset(register::DEC_EXPIRES),
+    V_AMR = const spr_offset(register::AMR),
+    V_IAMR = const spr_offset(register::IAMR),
+    V_UAMOR = const spr_offset(register::UAMOR),
+    V_FSCR = const spr_offset(register::FSCR),
+    V_VRSAVE = const spr_offset(register::VRSAVE),
+    V_PPR = const spr_offset(register::PPR),
+    V_PIDR = const spr_offset(register::PIDR),
+    VSR = const offset_of!(Vcpu, vsr),
+    FPSCR = const offset_of!(Vcpu, fpscr),
+    VSCR = const offset_of!(Vcpu, vscr),
+    SCRATCH = const offset_of!(Vcpu, vector_scratch),
+    SRR0 = const spr::SRR0,
+    SRR1 = const spr::SRR1,
+    HSRR0 = const spr::HSRR0,
+    HSRR1 = const spr::HSRR1,
+    DEC = const spr::DEC,
+    TB = const spr::TB,
+    DAR = const spr::DAR,
+    DSISR = const spr::DSISR,
+    PIDR = const spr::PIDR,
+    LPIDR = const spr::LPIDR,
+    LPCR = const spr::LPCR,
+    FSCR = const spr::FSCR,
+    AMR = const AMR,
+    IAMR = const IAMR,
+    UAMOR = const UAMOR,
+    VRSAVE = const VRSAVE,
+    SPRG3 = const SPRG3,
+    PPR = const PPR,
+    CFAR = const CFAR,
+    kernel_guest_exception = sym crate::entry::kernel_guest_exception,
+);
+
+unsafe extern "C" {
+    fn guest_vsx_save(vsr: *const core::cell::Cell<u64>);
+    fn guest_vsx_restore(vsr: *const core::cell::Cell<u64>);
+}
+
+/// Fills in what the entry and exit code finds in the core.
+pub fn init_core(core: &Core) {
+    percore::set(core, arch_word::LPCR_HOST, board::LPCR_HOST);
+    percore::set(core, arch_word::LPCR_GUEST, LPCR_BASE);
+    percore::set(core, arch_word::PPR_HOST, PPR_MEDIUM);
+    percore::set(core, arch_word::DEC_FAR, spr::DECREMENTER_MAX);
+    // SAFETY: facilities of guests; PDs have them closed by MSR and FSCR.
+    unsafe { spr::write::<{ spr::HFSCR }>(HFSCR_GUEST) };
+}
+
+/// Runs `f` with FP, VEC and VSX available.
+fn with_vectors(f: impl FnOnce()) {
+    let msr: u64;
+    // SAFETY: the kernel itself uses no floating point or vector register; the bits are put back.
+    unsafe {
+        asm!("mfmsr {}", out(reg) msr, options(nomem, nostack, preserves_flags));
+        asm!("mtmsrd {}", "isync", in(reg) msr | MSR_VECTOR, options(nostack, preserves_flags));
+    }
+    f();
+    // SAFETY: as above.
+    unsafe { asm!("mtmsrd {}", "isync", in(reg) msr, options(nostack, preserves_flags)) };
+}
+
+fn spr_cell(v: &Vcpu, index: usize) -> &core::cell::Cell<u64> {
+    &v.spr[(index - register::SRR0) % v.spr.len()]
+}
+
+/// Saves what the core holds of a vCPU, and leaves nothing of it behind.
+pub fn save_resident(v: &Vcpu) {
+    let get = |i: usize, value| spr_cell(v, i).set(value);
+    get(register::SPRG0, spr::read::<SPRG0>());
+    get(register::SPRG1, spr::read::<{ SPRG0 + 1 }>());
+    get(register::SPRG2, spr::read::<{ SPRG0 + 2 }>());
+    get(register::TAR, spr::read::<TAR>());
+    get(register::DSCR, spr::read::<DSCR>());
+    get(register::PSPB, spr::read::<PSPB>());
+    for i in 0..v.slb.len() / 2 {
+        let (esid, vsid): (u64, u64);
+        // SAFETY: reads segment look-aside buffer entry i.
+        unsafe {
+            asm!("slbmfee {0}, {2}", "slbmfev {1}, {2}", out(reg) esid, out(reg) vsid,
+                in(reg) i as u64, options(nomem, nostack, preserves_flags));
+        }
+        v.slb[2 * i].set(esid);
+        v.slb[2 * i + 1].set(vsid);
+    }
+    // SAFETY: the two functions read and write the VCPU's own arrays.
+    with_vectors(|| unsafe { guest_vsx_save(v.vsr.as_ptr()) });
+}
+
+/// Loads a vCPU's state into the core.
+pub fn load_resident(v: &Vcpu) {
+    let value = |i: usize| spr_cell(v, i).get();
+    // SAFETY: registers of the guest; the kernel and PDs don't use them.
+    unsafe {
+        spr::write::<SPRG0>(value(register::SPRG0));
+        spr::write::<{ SPRG0 + 1 }>(value(register::SPRG1));
+        spr::write::<{ SPRG0 + 2 }>(value(register::SPRG2));
+        spr::write::<TAR>(value(register::TAR));
+        spr::write::<DSCR>(value(register::DSCR));
+        spr::write::<PSPB>(value(register::PSPB));
+        // Entry 0 survives slbia: make it invalid first (ISA: never two valid entries for one ESID).
+        asm!("isync", "slbmte {0}, {0}", ".long 0x7c0003e4 | 6<<21", "isync", in(reg) 0u64, options(nostack, preserves_flags));
+    }
+    for i in 0..v.slb.len() / 2 {
+        let (esid, vsid) = (v.slb[2 * i].get(), v.slb[2 * i + 1].get());
+        if esid & SLB_VALID != 0 {
+            // SAFETY: an entry of the guest; the host uses no segments.
+            unsafe {
+                asm!("slbmte {1}, {0}", in(reg) esid & !0xfff | i as u64, in(reg) vsid, options(nostack, preserves_flags));
+            }
+        }
+    }
+    // SAFETY: isync: the entries are there before the guest uses them.
+    unsafe { asm!("isync", options(nostack, preserves_flags)) };
+    // SAFETY: as in `save_resident`.
+    with_vectors(|| unsafe { guest_vsx_restore(v.vsr.as_ptr()) });
+}
+
+/// V of an SLB entry's ESID word.
+const SLB_VALID: u64 = 0x0800_0000;
+
+/// Before a vCPU enters: what the core holds becomes its own.
+pub fn switch_resident(core: &Core, at: Ref<Vcpu>, vcpu: &Vcpu) {
+    let here = core.id.get() + 1;
+    if vcpu.resident.get() == here {
+        return;
+    }
+    let old = percore::get(core, arch_word::RESIDENT);
+    if let Some(old) = Ref::<Vcpu>::new(old) {
+        evict(core, old);
+    }
+    load_resident(vcpu);
+    vcpu.resident.set(here);
+    percore::set(core, arch_word::RESIDENT, at.addr());
+}
+
+/// The resident vCPU's state goes to its object.
+pub fn evict(core: &Core, at: Ref<Vcpu>) {
+    use partita_kernel_core::machine::Machine;
+    let v: &Vcpu = super::machine::Power.object(at.addr());
+    if v.resident.get() != core.id.get() + 1 {
+        return;
+    }
+    save_resident(v);
+    v.resident.set(0);
+    percore::set(core, arch_word::RESIDENT, 0);
+}
