@@ -52,6 +52,7 @@ impl InputRing {
     }
 
     /// Takes the oldest byte.
+    #[inline(never)]
     pub fn pop(&self) -> Option<u8> {
         loop {
             let read = self.read.load(Ordering::Acquire);

@@ -53,23 +53,27 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
     }
 
     /// H_SET_SPRG0.
+    #[inline(never)]
     pub(crate) fn h_set_sprg0(&mut self, caller: VcpuId, value: u64) -> ReplyAction {
         self.defer(caller, deferred::SPRG0, value)
     }
 
     /// H_SET_XDABR: checked as if there were a DABR.
+    #[inline(never)]
     pub(crate) fn h_set_xdabr(&self, dabrx: u64) -> ReplyAction {
         let bad = dabrx & !DABRX_ALLOWED != 0 || dabrx & DABRX_PRIVILEGES == 0;
         ReplyAction::status(if bad { H_PARAMETER } else { H_HARDWARE })
     }
 
     /// H_GET_CPU_CHARACTERISTICS.
+    #[inline(never)]
     pub(crate) fn h_get_cpu_characteristics(&self) -> ReplyAction {
         let [character, behaviour] = self.config.characteristics;
         ReplyAction::words(Words::two(character, behaviour))
     }
 
     /// Has a register written before the caller's next instruction, and answers H_SUCCESS.
+    #[inline(never)]
     pub(crate) fn defer(&mut self, caller: VcpuId, what: u64, value: u64) -> ReplyAction {
         let Some(state) = self.state(caller) else {
             return ReplyAction::status(H_PARAMETER);

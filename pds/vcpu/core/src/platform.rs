@@ -124,7 +124,9 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
         self.shared.vcpus.get(vcpu.0 as usize)
     }
 
-    /// Answers a hypercall of vCPU `caller`: r3 is `number`, r4 to r11 are `args`.
+    /// Answers a hypercall of vCPU `caller`: r3 is `number`, r4 to r11 are `args`. Every handler is
+    /// a function of its own, so that the short ones do not pay for the registers of the long ones.
+    #[inline]
     pub fn hypercall(&mut self, caller: VcpuId, number: u64, args: &[u64; 8]) -> ReplyAction {
         let a = args;
         match number {
@@ -155,6 +157,7 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
         }
     }
 
+    /// H_RANDOM.
     #[inline(never)]
     fn h_random(&mut self) -> ReplyAction {
         match self.machine.random() {

@@ -354,13 +354,20 @@ impl Text {
     }
 
     fn number(&mut self, value: u64) {
-        let mut divisor = 1;
-        while value / divisor >= 10 {
-            divisor *= 10;
+        let mut digits = [0; 20];
+        let mut rest = value;
+        let mut count = 0;
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            count += 1;
+            if rest == 0 {
+                break;
+            }
         }
-        while divisor != 0 {
-            self.byte(b'0' + (value / divisor % 10) as u8);
-            divisor /= 10;
-        }
+        digits
+            .iter()
+            .skip(20 - count)
+            .for_each(|digit| self.byte(*digit));
     }
 }

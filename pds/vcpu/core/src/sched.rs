@@ -114,6 +114,7 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
     }
 
     /// H_JOIN.
+    #[inline(never)]
     pub(crate) fn h_join(&mut self, caller: VcpuId) -> ReplyAction {
         match self.machine.read_register(caller, crate::Register::Msr) {
             Ok(msr) if msr & MSR_EE == 0 => {}
@@ -150,6 +151,7 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
     }
 
     /// H_SIGNAL_SYS_RESET.
+    #[inline(never)]
     pub(crate) fn h_signal_sys_reset(&mut self, caller: VcpuId, target: u64) -> ReplyAction {
         const ALL: u64 = -1i64 as u64;
         const ALL_OTHERS: u64 = -2i64 as u64;

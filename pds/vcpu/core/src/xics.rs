@@ -74,30 +74,30 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
         }
     }
 
-    /// Something presented is displaced: a source waits to be sent again; an IPI is still in MFRR.
-    fn reject(&self, xisr: u32, icp: &mut Icp) {
-        if let Some(index) = self.source_index(u64::from(xisr)) {
-            let mut source = self.source(index);
-            source.set(SourceWord::REJECTED, true);
-            self.set_source(index, source);
-            icp.resend = true;
+    /// Sends a source to its server, then what that displaced (its route may have changed since it
+    /// was presented), and so on. It ends: each step presents something better than before to one
+    /// server. Under the lock.
+    fn deliver(&mut self, index: usize) {
+        let mut next = Some(index);
+        while let Some(index) = next {
+            next = self.deliver_one(index);
         }
     }
 
-    /// Sends a source to its server. Under the lock.
-    fn deliver(&mut self, index: usize) {
+    fn deliver_one(&mut self, index: usize) -> Option<usize> {
         let mut source = self.source(index);
         source.set(SourceWord::REJECTED, false);
         let priority = source.live_priority();
         let target = self.server(u64::from(source.server()));
-        let Some((vcpu, state)) = target.filter(|_| priority != NONE) else {
-            // Off: a message is kept, a level speaks for itself.
+        let fallen = source.is(SourceWord::LEVEL) && !source.is(SourceWord::PENDING);
+        let Some((vcpu, state)) = target.filter(|_| priority != NONE && !fallen) else {
+            // Off or over: a message is kept, a level speaks for itself.
             source.set(SourceWord::PRESENTED, false);
             if !source.is(SourceWord::LEVEL) {
                 source.set(SourceWord::PENDING, true);
             }
             self.set_source(index, source);
-            return;
+            return None;
         };
         source.set(SourceWord::PRESENTED, true);
         if !source.is(SourceWord::LEVEL) {
@@ -105,30 +105,35 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
         }
         let before = Self::load(state);
         let mut icp = before;
+        let mut displaced = None;
         if priority < icp.cppr && priority < icp.pending {
             icp.xisr = self.config.first_source.wrapping_add(index as u32);
             icp.pending = priority;
             self.set_source(index, source);
-            self.reject(before.xisr, &mut icp);
+            // An IPI is still in MFRR.
+            displaced = self
+                .source_index(u64::from(before.xisr))
+                .filter(|other| *other != index);
         } else {
             source.set(SourceWord::REJECTED, true);
             self.set_source(index, source);
             icp.resend = true;
         }
         self.store(vcpu, state, before, icp);
+        displaced
     }
 
-    /// A request of another processor, if it is better than what is presented. Under the lock.
+    /// Presents a request of another processor if it is better than what is presented; answers the
+    /// source that it displaces. Under the lock.
     #[inline]
-    fn check_ipi(&self, icp: &mut Icp) {
-        if icp.mfrr < icp.cppr && icp.mfrr < icp.pending {
-            let displaced = icp.xisr;
-            icp.xisr = IPI_SOURCE;
-            icp.pending = icp.mfrr;
-            if displaced != 0 {
-                self.reject(displaced, icp);
-            }
+    fn check_ipi(&self, icp: &mut Icp) -> Option<usize> {
+        if icp.mfrr >= icp.cppr || icp.mfrr >= icp.pending {
+            return None;
         }
+        let displaced = icp.xisr;
+        icp.xisr = IPI_SOURCE;
+        icp.pending = icp.mfrr;
+        self.source_index(u64::from(displaced))
     }
 
     /// Sends again what waits for `vcpu`. At most as many steps as there are sources.
@@ -152,14 +157,19 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
         let before = Self::load(state);
         let mut icp = before;
         icp.cppr = cppr;
+        let mut displaced = None;
         if icp.xisr != 0 && icp.pending >= cppr {
             icp.xisr = 0;
             icp.pending = NONE;
-            self.reject(before.xisr, &mut icp);
+            displaced = self.source_index(u64::from(before.xisr));
         }
-        self.check_ipi(&mut icp);
+        // Only one of the two can have displaced something.
+        displaced = self.check_ipi(&mut icp).or(displaced);
         self.store(vcpu, state, before, icp);
-        if icp.resend && cppr > before.cppr {
+        if let Some(index) = displaced {
+            self.deliver(index);
+        }
+        if Self::load(state).resend && cppr > before.cppr {
             self.resend(vcpu, state);
         }
     }
@@ -174,6 +184,7 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
     }
 
     /// H_XIRR_X: also answers the timebase.
+    #[inline(never)]
     pub(crate) fn h_xirr_x(&mut self, caller: VcpuId) -> ReplyAction {
         match self.accept(caller) {
             Some(xirr) => ReplyAction::words(Words::two(xirr, self.machine.timebase())),
@@ -256,12 +267,16 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
             mfrr: mfrr as u8,
             ..before
         };
-        self.check_ipi(&mut icp);
+        let displaced = self.check_ipi(&mut icp);
         self.store(vcpu, state, before, icp);
+        if let Some(index) = displaced {
+            self.deliver(index);
+        }
         ReplyAction::status(H_SUCCESS)
     }
 
     /// H_IPOLL: XIRR and MFRR of a server, with no effect.
+    #[inline(never)]
     pub(crate) fn h_ipoll(&mut self, server: u64) -> ReplyAction {
         let Some((_, state)) = self.server(server) else {
             return ReplyAction::status(H_PARAMETER);
@@ -367,8 +382,11 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
         let _guard = self.lock_xics();
         let before = Self::load(state);
         let mut icp = icp;
-        self.check_ipi(&mut icp);
+        let displaced = self.check_ipi(&mut icp);
         self.store(vcpu, state, before, icp);
+        if let Some(index) = displaced {
+            self.deliver(index);
+        }
         self.resend(vcpu, state);
         Ok(())
     }

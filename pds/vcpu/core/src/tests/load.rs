@@ -217,7 +217,7 @@ fn files_that_are_refused() {
         PlanError::EntryOutside(0x100)
     );
     assert_eq!(
-        plan(&[1], MEMORY, MEMORY),
+        plan(&[1], MEMORY - 0x1_0000, MEMORY),
         Err(PlanError::NoRoom(Source::Tree))
     );
     assert_eq!(

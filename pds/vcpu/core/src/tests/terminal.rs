@@ -2,7 +2,6 @@
 //! SPEC 2.7: virtual terminals.
 
 use super::world::*;
-use crate::*;
 use partita_papr::hcall::number::*;
 use partita_papr::hcall::status::*;
 
