@@ -100,16 +100,16 @@ impl<M: Machine> Kernel<'_, M> {
         if src != dest {
             self.ensure_empty(dest)?;
         }
-        let missing = |depth| {
-            SysError::FailedLookup(true, LookupFailure::MissingCapability { bits_left: depth })
+        let missing = |source, depth| {
+            SysError::FailedLookup(source, LookupFailure::MissingCapability { bits_left: depth })
         };
         let src_cap = self.at(src).cap();
         if src_cap.is_null() {
-            return Err(missing(src_depth).into());
+            return Err(missing(true, src_depth).into());
         }
         let pivot_cap = self.at(pivot).cap();
         if pivot_cap.is_null() {
-            return Err(missing(pivot_depth).into());
+            return Err(missing(false, pivot_depth).into());
         }
         // The pivot's capability ends in the destination, the source's in the pivot.
         let new_src = update(src_cap, pivot_badge, true);
