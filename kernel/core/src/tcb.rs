@@ -138,6 +138,8 @@ impl<M: Machine> Kernel<'_, M> {
     /// The two roots of a TCB's spaces, checked: (slot, capability) of each.
     fn check_space(&self, args: &Args, first: usize) -> Outcome<[(Ref<Slot>, Cap); 2]> {
         let cspace_data = self.arg(args, 0)?;
+        // A VSpace root has no data; the argument is part of the message all the same.
+        let _vspace_data = self.arg(args, 1)?;
         let (cspace_slot, cspace) = self.cap_arg(args, first)?;
         let (vspace_slot, vspace) = self.cap_arg(args, first + 1)?;
         let cspace = if cspace_data == 0 {
@@ -164,7 +166,8 @@ impl<M: Machine> Kernel<'_, M> {
         self.replace_tcb_cap(t, tcb_slot::CSPACE, space[0].0, &space[0].1)?;
         self.at(t).cspace_epoch.set(u64::MAX);
         self.replace_tcb_cap(t, tcb_slot::VSPACE, space[1].0, &space[1].1)?;
-        if let Cap::VSpace { addr } = space[1].1 {
+        // The capability may have gone with the old CSpace; so does the PID then.
+        if let Cap::VSpace { addr } = self.at(self.tcb_slot(t, tcb_slot::VSPACE)).cap() {
             self.at(t).pid.set(self.pid_of(addr));
         }
         Ok(())
@@ -304,8 +307,10 @@ impl<M: Machine> Kernel<'_, M> {
         if self.core.current.is(t) {
             return Err(SysError::IllegalOperation.into());
         }
-        let available = args.length.saturating_sub(2) as u64;
-        let count = count.min(available).min(user_context::COUNT as u64) as usize;
+        if count > args.length.saturating_sub(2) as u64 {
+            return Err(SysError::Truncated.into());
+        }
+        let count = count.min(user_context::COUNT as u64) as usize;
         if matches!(
             self.state(t),
             ThreadState::BlockedOnReceive
