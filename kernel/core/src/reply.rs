@@ -47,6 +47,10 @@ impl<M: Machine> Kernel<'_, M> {
         let r = self.at(reply);
         if let Some(sc_ref) = r.sched_context.take() {
             let sc = self.at(sc_ref);
+            if sc.remaining.get() <= 0 {
+                // Its owner has no grace: the timer was set for the end of the callee's.
+                self.core.deadline.set(0);
+            }
             let older = r.prev.take();
             sc.reply.set(older);
             if let Some(older) = older {

@@ -353,11 +353,14 @@ impl<M: Machine> Kernel<'_, M> {
         let mut at = u64::MAX;
         if let Some(sc) = self.follow(&self.core.current_sc) {
             let left = sc.remaining.get();
+            let grace = self.current().is_some_and(|t| self.has_grace(t, sc));
             let left = if left > 0 {
                 left as u64
-            } else {
+            } else if grace {
                 let grace = self.microseconds(limits::DONATION_GRACE_US as u64);
                 grace.saturating_add_signed(left)
+            } else {
+                0
             };
             at = self.core.charged_from.get().saturating_add(left);
         }
