@@ -67,6 +67,16 @@ impl Ptex {
         }
     }
 
+    /// `index` if it is below `entries`, the length of an array with an element for each entry.
+    #[inline]
+    pub const fn below(index: u64, entries: u64) -> Option<Self> {
+        if index < entries && index >> 32 == 0 {
+            Some(Ptex(index as u32))
+        } else {
+            None
+        }
+    }
+
     /// Entry `slot` (taken modulo 8) of group `group` (taken modulo the number of groups).
     #[inline]
     pub const fn in_group(group: u64, slot: u32, order: HptOrder) -> Self {
@@ -210,6 +220,9 @@ mod tests {
                 .get(),
             0xffff_ffff
         );
+        assert_eq!(Ptex::below(8, 8), None);
+        assert_eq!(Ptex::below(1 << 32, u64::MAX), None);
+        assert_eq!(Ptex::below(7, 8).unwrap().get(), 7);
         assert_eq!(GuestReal::new(1 << 57), None);
         assert_eq!(Gfn::new(1 << 45), None);
         assert_eq!(Gfn::new(0x12).unwrap().address().get(), 0x12000);

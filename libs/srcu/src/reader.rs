@@ -26,9 +26,9 @@ impl<'a> Reader<'a> {
     pub fn read(&self) -> ReadGuard<'_> {
         let outer = self.epoch.0.load(Ordering::Relaxed);
         if outer == 0 {
-            self.epoch
-                .0
-                .store(self.table.number() << 1 | 1, Ordering::Relaxed);
+            // An older number than the newest only makes the writer wait longer.
+            let announced = self.table.number_at_least() << 1 | 1;
+            self.epoch.0.store(announced, Ordering::Relaxed);
             // The writer's half of this barrier is in `Writer::drained`.
             fence(Ordering::SeqCst);
         }

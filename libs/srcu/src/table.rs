@@ -102,16 +102,17 @@ impl Generation {
     /// The one look-up (S3 list): the slot that holds `gfn`, by binary search.
     #[inline]
     pub(crate) fn lookup(&self, gfn: Gfn, policy: Policy) -> Option<Slot> {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            if self.base(middle) <= gfn.get() {
-                low = middle + 1;
-            } else {
-                high = middle;
+        // Invariant: if any slot holds it, it is among the `size` slots from `first`.
+        let (mut first, mut size) = (0, self.len());
+        while size > 1 {
+            let half = size / 2;
+            if self.base(first + half) <= gfn.get() {
+                first += half;
             }
+            size -= half;
         }
-        let slot = self.get(low.checked_sub(1)?)?;
+        // An empty table has no slot 0 of any size.
+        let slot = self.get(first).filter(|_| size != 0)?;
         if !slot.contains(gfn) {
             return None;
         }
@@ -141,6 +142,13 @@ impl Table {
     #[inline]
     pub(crate) fn number(&self) -> u64 {
         self.word() & !UPDATE
+    }
+
+    /// A number that is or was the newest, and not newer than what [`Table::number`] gives the
+    /// same thread afterwards; without ordering for what it leads to.
+    #[inline]
+    pub(crate) fn number_at_least(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed) & !UPDATE
     }
 
     pub(crate) fn set_word(&self, word: u64) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! H_BULK_REMOVE (2.2).
 
+use crate::hypercall::{Outcome, Words};
 use crate::state::Rev;
-use crate::{Hpt, Pages, Reply, Table};
+use crate::{Hpt, Pages, Table};
 use partita_papr::Ptex;
 use partita_papr::hcall::{BulkCode, BulkPair, Condition, bulk_response, status};
 use partita_papr::hpte::{ABSENT, VALID, matches};
@@ -25,11 +26,12 @@ struct Item<'s> {
 
 impl<T: Table, P: Pages> Hpt<'_, T, P> {
     /// H_BULK_REMOVE: up to four pairs in r4..r11, answered in place.
-    pub(crate) fn bulk_remove(&self, args: [u64; 8]) -> Reply {
-        let mut reply = Reply {
+    #[inline(never)]
+    pub(crate) fn bulk_remove(&self, words: &mut Words) -> Outcome {
+        let args = *words;
+        let mut reply = Answer {
             status: status::H_SUCCESS,
-            words: args,
-            count: 8,
+            words,
         };
         let mut batch = Batch {
             items: [None; 4],
@@ -71,11 +73,14 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
             }
         }
         self.finish(&mut batch, &mut reply, &args);
-        reply
+        Outcome {
+            status: reply.status,
+            count: 8,
+        }
     }
 
     /// Removes the collected entries and empties the batch.
-    fn finish(&self, batch: &mut Batch<'_>, reply: &mut Reply, args: &[u64; 8]) {
+    fn finish(&self, batch: &mut Batch<'_>, reply: &mut Answer<'_>, args: &[u64; 8]) {
         let Some(first) = batch.items.iter().flatten().next() else {
             return;
         };
@@ -109,7 +114,13 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
     }
 }
 
-impl Reply {
+/// The reply while it is being made.
+struct Answer<'w> {
+    status: i64,
+    words: &'w mut Words,
+}
+
+impl Answer<'_> {
     fn answer(&mut self, pair: usize, response: u64) {
         if let Some(word) = self.words.get_mut(2 * pair) {
             *word = response;

@@ -6,7 +6,7 @@
 //! bit. Everything but C and R changes under the lock only. C and R are only ever or-ed in, by
 //! anybody, and taken out by the one who reports them; no one stores the whole word (S4.5).
 
-use crate::state::State;
+use crate::state::{Rev, State};
 use crate::sync::{AtomicU64, Ordering, spin};
 use partita_papr::hpte::{C, R};
 use partita_papr::{Gfn, PAGE_SHIFT, Ptex};
@@ -124,11 +124,8 @@ impl<'a> Chain<'a> {
 
     /// Adds an entry, locked by the caller and on no chain, as the tail (S4.4).
     #[inline]
-    pub(crate) fn link(&mut self, ptex: Ptex) {
+    pub(crate) fn link(&mut self, ptex: Ptex, rev: &Rev) {
         let new = ptex.index();
-        let Some(rev) = self.state.entry(ptex) else {
-            return;
-        };
         match self.first() {
             None => {
                 rev.forw.store(new, Ordering::Relaxed);
@@ -150,11 +147,8 @@ impl<'a> Chain<'a> {
 
     /// Takes out an entry that is on this chain and locked by the caller (S4.6).
     #[inline]
-    pub(crate) fn unlink(&mut self, ptex: Ptex) {
+    pub(crate) fn unlink(&mut self, ptex: Ptex, rev: &Rev) {
         let old = ptex.index();
-        let Some(rev) = self.state.entry(ptex) else {
-            return;
-        };
         let forw = rev.forw.load(Ordering::Relaxed);
         if forw == old {
             self.word &= !(PRESENT | INDEX);

@@ -3,9 +3,10 @@
 
 use crate::chain::{Chain, INDEX, LOCK, PRESENT};
 use crate::enter::failed;
+use crate::hypercall::Outcome;
 use crate::state::page_of;
 use crate::sync::Ordering;
-use crate::{BATCH, Hpt, Pages, Progress, Reply, SCAN, Table, TableError};
+use crate::{BATCH, Hpt, Pages, Progress, SCAN, Table, TableError};
 use partita_papr::Ptex;
 use partita_papr::hash::is_vrma;
 use partita_papr::hcall::status;
@@ -14,18 +15,19 @@ use partita_papr::hpte::{ABSENT, VALID};
 impl<T: Table, P: Pages> Hpt<'_, T, P> {
     /// H_CLEAR_HPT: removes every entry but those of the virtual real mode area. H_CONTINUE until
     /// it has been through the table.
-    pub(crate) fn clear_hpt(&self) -> Reply {
+    #[inline(never)]
+    pub(crate) fn clear_hpt(&self) -> Outcome {
         let next = &self.state.control.clear_next;
         let start = next.load(Ordering::Relaxed);
         let mut removed = 0;
         for index in start..start.saturating_add(SCAN) {
             let Some((ptex, rev)) = self.state.find(index) else {
                 next.store(0, Ordering::Relaxed);
-                return Reply::status(status::H_SUCCESS);
+                return Outcome::status(status::H_SUCCESS);
             };
             if removed == BATCH {
                 next.store(index, Ordering::Relaxed);
-                return Reply::status(status::H_CONTINUE);
+                return Outcome::status(status::H_CONTINUE);
             }
             if rev.v.load(Ordering::Relaxed) & (VALID | ABSENT) == 0 {
                 continue;
@@ -36,12 +38,12 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                 continue;
             }
             if let Err(error) = self.empty(ptex, rev, v) {
-                return Reply::status(failed(error));
+                return Outcome::status(failed(error));
             }
             removed += 1;
         }
         next.store(start.saturating_add(SCAN), Ordering::Relaxed);
-        Reply::status(status::H_CONTINUE)
+        Outcome::status(status::H_CONTINUE)
     }
 
     /// Empties the table, the chains and the counts (for the guest's reset). No vCPU runs and no

@@ -2,9 +2,10 @@
 //! H_ENTER (2.2), and the insertion that the other parts share.
 
 use crate::chain::Chain;
+use crate::hypercall::{Outcome, Words};
 use crate::state::{NOT_GUEST, READ_ONLY_PAGE, Rev, needs_intercept};
 use crate::sync::Ordering;
-use crate::{Hpt, PageAnswer, Pages, Reply, Table, TableError};
+use crate::{Hpt, PageAnswer, Pages, Table, TableError};
 use partita_papr::hcall::{flags, status};
 use partita_papr::hpte::{ABSENT, C, GUEST_DW0, LOCK, M, R, VALID, WIMG};
 use partita_papr::{Gfn, GuestReal, PageSize, Ptex};
@@ -44,7 +45,7 @@ pub(crate) enum Refusal {
 impl NewEntry {
     /// dw0 and dw1 for the kernel: memory is coherent, R and C only as far as the page carries
     /// them already.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn real(&self, rc: u64) -> (u64, u64) {
         (
             self.v | VALID,
@@ -64,14 +65,16 @@ pub(crate) fn failed(error: TableError) -> i64 {
 
 impl<T: Table, P: Pages> Hpt<'_, T, P> {
     /// H_ENTER: r4 flags, r5 index, r6 and r7 the entry. Result: the index used.
-    pub(crate) fn enter(&self, call_flags: u64, index: u64, v: u64, r: u64) -> Reply {
+    #[inline(never)]
+    pub(crate) fn enter(&self, words: &mut Words) -> Outcome {
+        let [call_flags, index, v, r, ..] = *words;
         // The read section lasts until the entry is on its chain (S3.1).
         let guard = self.slots.read();
         let Some(new) = self.check(&guard, v, r) else {
-            return Reply::status(status::H_PARAMETER);
+            return Outcome::status(status::H_PARAMETER);
         };
-        let Some(ptex) = Ptex::new(index, self.state.order) else {
-            return Reply::status(status::H_PARAMETER);
+        let Some(ptex) = Ptex::below(index, self.state.rev.len() as u64) else {
+            return Outcome::status(status::H_PARAMETER);
         };
         let place = if call_flags & flags::EXACT != 0 {
             Place::Exact(ptex)
@@ -81,19 +84,19 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         if call_flags & flags::ZERO_PAGE != 0
             && let Err(status) = self.zero_first(&new, place)
         {
-            return Reply::status(status);
+            return Outcome::status(status);
         }
         match self.place(&new, place) {
-            Ok(ptex) => Reply::one(ptex.get()),
-            Err(Refusal::Full) => Reply::status(status::H_PTEG_FULL),
-            Err(Refusal::Table(TableError::NotMapped)) => self.enter_deferred(&new, place),
-            Err(Refusal::Table(error)) => Reply::status(failed(error)),
+            Ok(ptex) => Outcome::one(words, ptex.get()),
+            Err(Refusal::Full) => Outcome::status(status::H_PTEG_FULL),
+            Err(Refusal::Table(TableError::NotMapped)) => self.enter_deferred(words, &new, place),
+            Err(Refusal::Table(error)) => Outcome::status(failed(error)),
         }
     }
 
     /// Checks an entry of the guest against its format and the slots: H_ENTER 1 to 8 but the
     /// place (S4.13). `None` is H_PARAMETER.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check(&self, guard: &ReadGuard<'_>, v: u64, r: u64) -> Option<NewEntry> {
         // A reserved B would become a malformed tlbie.
         if v >> 63 != 0 {
@@ -123,23 +126,25 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
 
     /// The deferred path (S2.5 to S2.8): the page is asked for, then the insertion is done again.
     #[cold]
-    fn enter_deferred(&self, new: &NewEntry, place: Place) -> Reply {
+    #[inline(never)]
+    fn enter_deferred(&self, words: &mut Words, new: &NewEntry, place: Place) -> Outcome {
         let result = match self.pages.request(new.gfn, new.shift, !new.is_read_only()) {
-            PageAnswer::Ready => self.place(new, place),
+            PageAnswer::Ready => self.place_again(new, place),
             PageAnswer::Busy => self.place_absent(new, place),
-            PageAnswer::Refused => return Reply::status(status::H_PARAMETER),
+            PageAnswer::Refused => return Outcome::status(status::H_PARAMETER),
         };
         match result {
-            Ok(ptex) => Reply::one(ptex.get()),
-            Err(Refusal::Full) => Reply::status(status::H_PTEG_FULL),
+            Ok(ptex) => Outcome::one(words, ptex.get()),
+            Err(Refusal::Full) => Outcome::status(status::H_PTEG_FULL),
             // The page was there a moment ago: no second deferral (S2.8).
-            Err(Refusal::Table(error)) => Reply::status(failed(error)),
+            Err(Refusal::Table(error)) => Outcome::status(failed(error)),
         }
     }
 
     /// ZERO_PAGE: the page is zeroed before the entry becomes valid, unless it is plain that there
     /// is no room for the entry.
     #[cold]
+    #[inline(never)]
     fn zero_first(&self, new: &NewEntry, place: Place) -> Result<(), i64> {
         if new.is_read_only() {
             return Err(status::H_PARAMETER);
@@ -162,16 +167,16 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         let free = |rev: &Rev| rev.v.load(Ordering::Relaxed) & (VALID | ABSENT) == 0;
         match place {
             Place::Exact(ptex) => self.state.entry(ptex).is_some_and(free),
-            Place::Group(ptex) => self.state.group(ptex).iter().any(free),
+            Place::Group(ptex) => self.state.group(ptex).is_some_and(|g| g.iter().any(free)),
         }
     }
 
     /// Locks a free entry.
-    #[inline]
+    #[inline(always)]
     fn lock_free(&self, place: Place) -> Option<(Ptex, &Rev)> {
         match place {
             Place::Group(ptex) => {
-                let group = self.state.group(ptex);
+                let group = self.state.group(ptex)?;
                 for (i, rev) in group.iter().enumerate() {
                     if rev.try_lock_free() {
                         return Some((ptex.sibling(i as u32), rev));
@@ -193,8 +198,9 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
 
     /// The second pass: an entry that is locked may become free.
     #[cold]
+    #[inline(never)]
     fn lock_free_waiting(&self, ptex: Ptex) -> Option<(Ptex, &Rev)> {
-        for (i, rev) in self.state.group(ptex).iter().enumerate() {
+        for (i, rev) in self.state.group(ptex)?.iter().enumerate() {
             let seen = rev.v.load(Ordering::Relaxed);
             if seen & LOCK != 0 || seen & (VALID | ABSENT) == 0 {
                 let v = rev.lock();
@@ -208,7 +214,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
     }
 
     /// Inserts an entry, in the order of S4.9.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn place(&self, new: &NewEntry, place: Place) -> Result<Ptex, Refusal> {
         let (ptex, rev) = self.lock_free(place).ok_or(Refusal::Full)?;
         match self.publish(ptex, rev, new) {
@@ -220,9 +226,23 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         }
     }
 
+    /// [`Hpt::place`] for those who are not in a hurry.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn place_again(&self, new: &NewEntry, place: Place) -> Result<Ptex, Refusal> {
+        self.place(new, place)
+    }
+
+    /// [`Hpt::check`] for those who are not in a hurry.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn check_again(&self, guard: &ReadGuard<'_>, v: u64, r: u64) -> Option<NewEntry> {
+        self.check(guard, v, r)
+    }
+
     /// Makes the locked, unlinked entry valid and unlocks it. After an error it is still locked
     /// and unlinked.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&self, ptex: Ptex, rev: &Rev, new: &NewEntry) -> Result<(), TableError> {
         let intercept = new.is_read_only() && needs_intercept(new.v | VALID, new.r);
         if intercept {
@@ -233,7 +253,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
             let Some(mut chain) = Chain::lock(&self.state, new.gfn) else {
                 return Err(TableError::Rejected);
             };
-            chain.link(ptex);
+            chain.link(ptex, rev);
             chain.rc()
         };
         let (v, r) = new.real(rc);
@@ -243,16 +263,17 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                 Ok(())
             }
             Err(error) => {
-                self.withdraw(ptex, new.gfn, intercept);
+                self.withdraw(ptex, rev, new.gfn, intercept);
                 Err(error)
             }
         }
     }
 
     #[cold]
-    fn withdraw(&self, ptex: Ptex, gfn: Gfn, intercept: bool) {
+    #[inline(never)]
+    fn withdraw(&self, ptex: Ptex, rev: &Rev, gfn: Gfn, intercept: bool) {
         if let Some(mut chain) = Chain::lock(&self.state, gfn) {
-            chain.unlink(ptex);
+            chain.unlink(ptex, rev);
         }
         if intercept {
             self.state.control.fault_mode.lower();

@@ -229,7 +229,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
             (segment.secondary_group(ea, order), SECONDARY),
         ] {
             let first = Ptex::in_group(group, 0, order);
-            for (i, rev) in self.state.group(first).iter().enumerate() {
+            for (i, rev) in self.state.group(first).into_iter().flatten().enumerate() {
                 let v = rev.v.load(Ordering::Relaxed);
                 let matches = |v: u64| v & mask == wanted | hash && v & occupied != 0;
                 if !matches(v) {
@@ -253,7 +253,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
     fn bring_in(&self, fault: &Fault, met: Met) -> FaultAction {
         let guard = self.slots.read();
         // The slot is gone: nobody emulates a device there.
-        let Some(new) = self.check(&guard, met.v, met.r) else {
+        let Some(new) = self.check_again(&guard, met.v, met.r) else {
             return fault.because(cause::PROT);
         };
         for attempt in 0..2 {

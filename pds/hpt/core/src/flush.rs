@@ -3,7 +3,7 @@
 //! a slot's deletion, and before a page is reclaimed.
 
 use crate::chain::Chain;
-use crate::state::{READ_ONLY_PAGE, needs_intercept, page_of};
+use crate::state::{READ_ONLY_PAGE, Rev, needs_intercept, page_of};
 use crate::sync::Ordering;
 use crate::{BATCH, GfnRange, Hpt, Pages, Progress, SCAN, Table, TableError};
 use partita_papr::hpte::{ABSENT, VALID};
@@ -51,7 +51,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                 continue;
             };
             let r = rev.r.load(Ordering::Relaxed);
-            let result = self.make_absent(&mut chain, ptex, v, r);
+            let result = self.make_absent(&mut chain, ptex, rev, v, r);
             if result.is_ok() {
                 rev.r.store(
                     (r | result.unwrap_or(0)) & !READ_ONLY_PAGE,
@@ -69,6 +69,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         &self,
         chain: &mut Chain<'_>,
         ptex: Ptex,
+        rev: &Rev,
         v: u64,
         r: u64,
     ) -> Result<u64, TableError> {
@@ -82,7 +83,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
             Ok(rc) => {
                 let shift = page_of(v, r).map_or(partita_papr::PAGE_SHIFT, |(_, shift)| shift);
                 chain.fold(rc, shift);
-                chain.unlink(ptex);
+                chain.unlink(ptex, rev);
                 Ok(rc)
             }
             Err(error) => {

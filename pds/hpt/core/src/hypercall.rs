@@ -4,68 +4,88 @@
 use crate::{Hpt, Pages, Table};
 use partita_papr::hcall::{number, proc_tbl, status};
 
-/// What the guest finds: r3 is `status`, r4 and up are the first `count` of `words`; no other
+/// r4..r11: arguments on entry, results on return.
+pub type Words = [u64; 8];
+
+/// What the guest finds: r3 is `status`, the first `count` of its r4..r11 are results; no other
 /// register changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Status code ([`status`]).
+    pub status: i64,
+    /// Words that are results, at most 8.
+    pub count: usize,
+}
+
+/// An [`Outcome`] and its words in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// Status code ([`status`]).
     pub status: i64,
-    /// Results for r4..r11.
-    pub words: [u64; 8],
+    /// Results for r4..r11; 0 from `count` on.
+    pub words: Words,
     /// How many of them there are, at most 8.
     pub count: usize,
 }
 
-impl Reply {
+impl Outcome {
     /// A status without results.
     #[inline]
-    pub const fn status(status: i64) -> Self {
-        Reply {
-            status,
-            words: [0; 8],
-            count: 0,
-        }
+    pub(crate) const fn status(status: i64) -> Self {
+        Outcome { status, count: 0 }
     }
 
     /// H_SUCCESS and one result.
     #[inline]
-    pub(crate) const fn one(a: u64) -> Self {
-        Reply {
+    pub(crate) const fn one(words: &mut Words, a: u64) -> Self {
+        words[0] = a;
+        Outcome {
             status: status::H_SUCCESS,
-            words: [a, 0, 0, 0, 0, 0, 0, 0],
             count: 1,
         }
     }
 
     /// H_SUCCESS and two results.
     #[inline]
-    pub(crate) const fn two(a: u64, b: u64) -> Self {
-        Reply {
+    pub(crate) const fn two(words: &mut Words, a: u64, b: u64) -> Self {
+        words[0] = a;
+        words[1] = b;
+        Outcome {
             status: status::H_SUCCESS,
-            words: [a, b, 0, 0, 0, 0, 0, 0],
             count: 2,
         }
     }
 }
 
 impl<T: Table, P: Pages> Hpt<'_, T, P> {
-    /// Executes hypercall `number` with `args` = r4..r11 (H2.2). A number that is not this
-    /// server's answers H_FUNCTION. Takes effect exactly once; retries are inside.
+    /// Executes hypercall `number` with `args` = r4..r11 (H2.2). As [`Hpt::call`].
+    pub fn hypercall(&self, number: u64, args: Words) -> Reply {
+        let mut words = args;
+        let Outcome { status, count } = self.call(number, &mut words);
+        words.iter_mut().skip(count).for_each(|word| *word = 0);
+        Reply {
+            status,
+            words,
+            count,
+        }
+    }
+
+    /// Executes hypercall `number` on `words`, in place: this is the short way. A number that is
+    /// not this server's answers H_FUNCTION. Takes effect exactly once; retries are inside.
     #[inline]
-    pub fn hypercall(&self, number: u64, args: [u64; 8]) -> Reply {
-        let [r4, r5, r6, r7, ..] = args;
+    pub fn call(&self, number: u64, words: &mut Words) -> Outcome {
         match number {
-            number::H_ENTER => self.enter(r4, r5, r6, r7),
-            number::H_REMOVE => self.remove(r4, r5, r6),
-            number::H_PROTECT => self.protect(r4, r5, r6),
-            number::H_READ => self.read(r4, r5),
-            number::H_BULK_REMOVE => self.bulk_remove(args),
-            number::H_CLEAR_REF => self.clear_ref(r5),
-            number::H_CLEAR_MOD => self.clear_mod(r5),
-            number::H_PAGE_INIT => self.page_init(r4, r5, r6),
+            number::H_ENTER => self.enter(words),
+            number::H_REMOVE => self.remove(words),
+            number::H_PROTECT => self.protect(words),
+            number::H_READ => self.read(words),
+            number::H_BULK_REMOVE => self.bulk_remove(words),
+            number::H_CLEAR_REF => self.clear_ref(words),
+            number::H_CLEAR_MOD => self.clear_mod(words),
+            number::H_PAGE_INIT => self.page_init(words),
             number::H_CLEAR_HPT => self.clear_hpt(),
-            number::H_REGISTER_PROC_TBL => Reply::status(register_proc_tbl(r4)),
-            _ => Reply::status(status::H_FUNCTION),
+            number::H_REGISTER_PROC_TBL => Outcome::status(register_proc_tbl(words[0])),
+            _ => Outcome::status(status::H_FUNCTION),
         }
     }
 }

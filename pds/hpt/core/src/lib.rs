@@ -45,7 +45,7 @@ mod vrma;
 
 pub use fault::{Fault, FaultAction};
 pub use fault_mode::FaultMode;
-pub use hypercall::Reply;
+pub use hypercall::{Outcome, Reply, Words};
 pub use state::{Control, RealHpte, Rev, State};
 pub use table::{PageAnswer, Pages, Table, TableError};
 pub use verify::Violation;

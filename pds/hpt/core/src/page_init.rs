@@ -2,7 +2,8 @@
 //! H_PAGE_INIT (2.2).
 
 use crate::chain::mark_changed;
-use crate::{Hpt, PageAnswer, Pages, Reply, Table};
+use crate::hypercall::{Outcome, Words};
+use crate::{Hpt, PageAnswer, Pages, Table};
 use partita_papr::hcall::{flags, status};
 use partita_papr::{Gfn, GuestReal, PAGE_SHIFT};
 use partita_srcu::{Policy, ReadGuard, SlotFlags};
@@ -16,25 +17,27 @@ const ALLOWED: u64 = flags::ICACHE_INVALIDATE
 impl<T: Table, P: Pages> Hpt<'_, T, P> {
     /// H_PAGE_INIT: r4 flags, r5 destination, r6 source. Always 4 KiB. COPY wins over ZERO; the
     /// state bits and the instruction cache flags have no effect (memory is coherent).
-    pub(crate) fn page_init(&self, call_flags: u64, to: u64, from: u64) -> Reply {
+    #[inline(never)]
+    pub(crate) fn page_init(&self, words: &Words) -> Outcome {
+        let [call_flags, to, from, ..] = *words;
         if call_flags & !ALLOWED != 0 {
-            return Reply::status(status::H_PARAMETER);
+            return Outcome::status(status::H_PARAMETER);
         }
         let guard = self.slots.read();
         let Some(to) = ram_page(&guard, to, true) else {
-            return Reply::status(status::H_PARAMETER);
+            return Outcome::status(status::H_PARAMETER);
         };
         let answer = if call_flags & flags::COPY_PAGE != 0 {
             let Some(from) = ram_page(&guard, from, false) else {
-                return Reply::status(status::H_PARAMETER);
+                return Outcome::status(status::H_PARAMETER);
             };
             self.pages.copy(to, from)
         } else if call_flags & flags::ZERO_PAGE != 0 {
             self.pages.zero(to, PAGE_SHIFT)
         } else {
-            return Reply::status(status::H_SUCCESS);
+            return Outcome::status(status::H_SUCCESS);
         };
-        Reply::status(match answer {
+        Outcome::status(match answer {
             PageAnswer::Ready => {
                 mark_changed(&self.state, to);
                 status::H_SUCCESS

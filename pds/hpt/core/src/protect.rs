@@ -2,17 +2,20 @@
 //! H_PROTECT (2.2; DESIGN 4, fault mode).
 
 use crate::enter::failed;
+use crate::hypercall::{Outcome, Words};
 use crate::state::{NOT_GUEST, needs_intercept};
 use crate::sync::Ordering;
-use crate::{Hpt, Pages, Reply, Table};
+use crate::{Hpt, Pages, Table};
 use partita_papr::hcall::{PROTECT_MASK, flags, protect_bits, status};
 use partita_papr::hpte::{ABSENT, VALID, matches};
 
 impl<T: Table, P: Pages> Hpt<'_, T, P> {
     /// H_PROTECT: r4 flags, r5 index, r6 AVPN. The page stays, so does the chain (S4.15).
-    pub(crate) fn protect(&self, call_flags: u64, index: u64, avpn: u64) -> Reply {
+    #[inline(never)]
+    pub(crate) fn protect(&self, words: &Words) -> Outcome {
+        let [call_flags, index, avpn, ..] = *words;
         let Some((ptex, rev)) = self.state.find(index) else {
-            return Reply::status(status::H_PARAMETER);
+            return Outcome::status(status::H_PARAMETER);
         };
         let v = rev.lock();
         let avpn = if call_flags & flags::AVPN != 0 {
@@ -22,7 +25,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         };
         if v & (VALID | ABSENT) == 0 || !matches(v, avpn, None) {
             rev.unlock(v);
-            return Reply::status(status::H_NOT_FOUND);
+            return Outcome::status(status::H_NOT_FOUND);
         }
         let old = rev.r.load(Ordering::Relaxed);
         let new = (old & !PROTECT_MASK) | protect_bits(call_flags);
@@ -41,11 +44,11 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
             }
             if let Err(error) = result {
                 rev.unlock(v);
-                return Reply::status(failed(error));
+                return Outcome::status(failed(error));
             }
         }
         rev.r.store(new, Ordering::Relaxed);
         rev.unlock(v);
-        Reply::status(status::H_SUCCESS)
+        Outcome::status(status::H_SUCCESS)
     }
 }

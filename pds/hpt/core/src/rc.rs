@@ -3,32 +3,35 @@
 
 use crate::chain::Chain;
 use crate::enter::failed;
+use crate::hypercall::{Outcome, Words};
 use crate::state::{NOT_GUEST, page_of};
 use crate::sync::Ordering;
-use crate::{Hpt, Pages, Reply, Table};
+use crate::{Hpt, Pages, Table};
 use partita_papr::hcall::status;
 use partita_papr::hpte::{ABSENT, C, R, VALID};
 
 impl<T: Table, P: Pages> Hpt<'_, T, P> {
     /// H_CLEAR_REF: r5 index. Result: dw1 before.
-    pub(crate) fn clear_ref(&self, index: u64) -> Reply {
-        self.clear_bit(index, R)
+    pub(crate) fn clear_ref(&self, words: &mut Words) -> Outcome {
+        self.clear_bit(words, R)
     }
 
     /// H_CLEAR_MOD: r5 index. Result: dw1 before.
-    pub(crate) fn clear_mod(&self, index: u64) -> Reply {
-        self.clear_bit(index, C)
+    pub(crate) fn clear_mod(&self, words: &mut Words) -> Outcome {
+        self.clear_bit(words, C)
     }
 
     /// Clears `bit` in both views; what hardware had set goes to the page (I8).
-    fn clear_bit(&self, index: u64, bit: u64) -> Reply {
+    #[inline(never)]
+    fn clear_bit(&self, words: &mut Words, bit: u64) -> Outcome {
+        let [_, index, ..] = *words;
         let Some((ptex, rev)) = self.state.find(index) else {
-            return Reply::status(status::H_PARAMETER);
+            return Outcome::status(status::H_PARAMETER);
         };
         let v = rev.lock();
         if v & (VALID | ABSENT) == 0 {
             rev.unlock(v);
-            return Reply::status(status::H_NOT_FOUND);
+            return Outcome::status(status::H_NOT_FOUND);
         }
         let r = rev.r.load(Ordering::Relaxed);
         let mut rc = 0;
@@ -39,7 +42,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                     Ok(rc) => rc,
                     Err(error) => {
                         rev.unlock(v);
-                        return Reply::status(failed(error));
+                        return Outcome::status(failed(error));
                     }
                 };
                 if let Some((gfn, shift)) = page_of(v, r)
@@ -51,6 +54,6 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         }
         rev.r.store(r & !bit, Ordering::Relaxed);
         rev.unlock(v);
-        Reply::one((r & !NOT_GUEST) | rc)
+        Outcome::one(words, (r & !NOT_GUEST) | rc)
     }
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! H_READ (2.2, S4.15).
 
+use crate::hypercall::{Outcome, Words};
 use crate::state::{NOT_GUEST, Rev};
 use crate::sync::Ordering;
-use crate::{Hpt, Pages, Reply, Table};
+use crate::{Hpt, Pages, Table};
 use partita_papr::Ptex;
 use partita_papr::hcall::{flags, status};
 use partita_papr::hpte::{ABSENT, LOCK, VALID, reported};
@@ -11,31 +12,35 @@ use partita_papr::hpte::{ABSENT, LOCK, VALID, reported};
 impl<T: Table, P: Pages> Hpt<'_, T, P> {
     /// H_READ: r4 flags, r5 index. Result: one entry or the four of its quarter, always the
     /// guest's view.
-    pub(crate) fn read(&self, call_flags: u64, index: u64) -> Reply {
+    #[inline(never)]
+    pub(crate) fn read(&self, words: &mut Words) -> Outcome {
+        let [call_flags, index, ..] = *words;
         if call_flags & flags::READ_4 != 0 {
-            return self.read_four(index);
+            return self.read_four(words, index & !3);
         }
         let Some((ptex, rev)) = self.state.find(index) else {
-            return Reply::status(status::H_PARAMETER);
+            return Outcome::status(status::H_PARAMETER);
         };
         let (v, r) = self.view(ptex, rev);
-        Reply::two(v, r)
+        Outcome::two(words, v, r)
     }
 
-    fn read_four(&self, index: u64) -> Reply {
-        let mut reply = Reply {
-            status: status::H_SUCCESS,
-            words: [0; 8],
-            count: 8,
-        };
-        for (i, words) in reply.words.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-            let Some((ptex, rev)) = self.state.find((index & !3) | i as u64) else {
-                return Reply::status(status::H_PARAMETER);
-            };
-            let (v, r) = self.view(ptex, rev);
-            *words = [v, r];
+    #[inline(never)]
+    fn read_four(&self, words: &mut Words, first: u64) -> Outcome {
+        // The size of the table is a multiple of four.
+        if self.state.find(first).is_none() {
+            return Outcome::status(status::H_PARAMETER);
         }
-        reply
+        for (index, pair) in (first..).zip(words.as_chunks_mut::<2>().0) {
+            if let Some((ptex, rev)) = self.state.find(index) {
+                let (v, r) = self.view(ptex, rev);
+                *pair = [v, r];
+            }
+        }
+        Outcome {
+            status: status::H_SUCCESS,
+            count: 8,
+        }
     }
 
     /// An entry as the guest sees it, with R and C of the real one; zeros if it is free. Without

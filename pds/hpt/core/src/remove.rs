@@ -3,18 +3,21 @@
 
 use crate::chain::Chain;
 use crate::enter::failed;
+use crate::hypercall::{Outcome, Words};
 use crate::state::{NOT_GUEST, Rev, needs_intercept, page_of};
 use crate::sync::Ordering;
-use crate::{Hpt, Pages, Reply, Table, TableError};
+use crate::{Hpt, Pages, Table, TableError};
 use partita_papr::Ptex;
 use partita_papr::hcall::{flags, status};
 use partita_papr::hpte::{ABSENT, VALID, matches, reported};
 
 impl<T: Table, P: Pages> Hpt<'_, T, P> {
     /// H_REMOVE: r4 flags, r5 index, r6 AVPN or mask. Result: the entry with its last R and C.
-    pub(crate) fn remove(&self, call_flags: u64, index: u64, value: u64) -> Reply {
+    #[inline(never)]
+    pub(crate) fn remove(&self, words: &mut Words) -> Outcome {
+        let [call_flags, index, value, ..] = *words;
         let Some((ptex, rev)) = self.state.find(index) else {
-            return Reply::status(status::H_PARAMETER);
+            return Outcome::status(status::H_PARAMETER);
         };
         let v = rev.lock();
         let avpn = if call_flags & flags::AVPN != 0 {
@@ -29,11 +32,11 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         };
         if v & (VALID | ABSENT) == 0 || !matches(v, avpn, andcond) {
             rev.unlock(v);
-            return Reply::status(status::H_NOT_FOUND);
+            return Outcome::status(status::H_NOT_FOUND);
         }
         match self.empty(ptex, rev, v) {
-            Ok(dw1) => Reply::two(reported(v), dw1),
-            Err(error) => Reply::status(failed(error)),
+            Ok(dw1) => Outcome::two(words, reported(v), dw1),
+            Err(error) => Outcome::status(failed(error)),
         }
     }
 
@@ -60,7 +63,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
     pub(crate) fn forget(&self, ptex: Ptex, rev: &Rev, v: u64, rc: u64) -> u64 {
         let r = rev.r.load(Ordering::Relaxed);
         if v & VALID != 0 {
-            self.unchain(ptex, v, r, rc);
+            self.unchain(ptex, rev, v, r, rc);
         }
         if needs_intercept(v, r) {
             self.state.control.fault_mode.lower();
@@ -71,12 +74,12 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
 
     /// Takes an entry, whose real one is gone, from its chain.
     #[inline]
-    pub(crate) fn unchain(&self, ptex: Ptex, v: u64, r: u64, rc: u64) {
+    pub(crate) fn unchain(&self, ptex: Ptex, rev: &Rev, v: u64, r: u64, rc: u64) {
         if let Some((gfn, shift)) = page_of(v, r)
             && let Some(mut chain) = Chain::lock(&self.state, gfn)
         {
             chain.fold(rc, shift);
-            chain.unlink(ptex);
+            chain.unlink(ptex, rev);
         }
     }
 }

@@ -199,17 +199,16 @@ impl<'a> State<'a> {
     /// Index, entry and real entry for a number from the guest.
     #[inline]
     pub(crate) fn find(&self, index: u64) -> Option<(Ptex, &'a Rev)> {
-        let ptex = Ptex::new(index, self.order)?;
-        Some((ptex, self.entry(ptex)?))
+        // The slice is as long as the table, so one comparison does for both.
+        let ptex = Ptex::below(index, self.rev.len() as u64)?;
+        Some((ptex, self.rev.get(index as usize)?))
     }
 
     /// The eight entries of the group of `ptex`.
     #[inline]
-    pub(crate) fn group(&self, ptex: Ptex) -> &'a [Rev] {
+    pub(crate) fn group(&self, ptex: Ptex) -> Option<&'a [Rev; PER_GROUP]> {
         let first = ptex.sibling(0).index() as usize;
-        self.rev
-            .get(first..first.wrapping_add(PER_GROUP))
-            .unwrap_or(&[])
+        self.rev.get(first..)?.first_chunk()
     }
 
     /// R and C in the real entry now.

@@ -65,10 +65,10 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
     fn set_up_page(&self, address: u64) -> Result<(), VrmaError> {
         let ptex = vrma_ptex(address, self.vrma, self.state.order);
         let new = self.vrma_page(address).ok_or(VrmaError::Page(address))?;
-        let mut result = self.place(&new, Place::Exact(ptex));
+        let mut result = self.place_again(&new, Place::Exact(ptex));
         if result == Err(Refusal::Table(TableError::NotMapped)) {
             match self.pages.request(new.gfn, new.shift, !new.is_read_only()) {
-                PageAnswer::Ready => result = self.place(&new, Place::Exact(ptex)),
+                PageAnswer::Ready => result = self.place_again(&new, Place::Exact(ptex)),
                 PageAnswer::Busy | PageAnswer::Refused => return Err(VrmaError::Page(address)),
             }
         }
@@ -113,8 +113,8 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
             ..*new
         };
         while !self.is_mapped(segment, address) {
-            let result = match self.place(new, primary) {
-                Err(Refusal::Full) => self.place(&second, secondary),
+            let result = match self.place_again(new, primary) {
+                Err(Refusal::Full) => self.place_again(&second, secondary),
                 result => result,
             };
             match result {
@@ -138,7 +138,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         let Place::Group(first) = group else {
             return false;
         };
-        for (i, rev) in self.state.group(first).iter().enumerate() {
+        for (i, rev) in self.state.group(first).into_iter().flatten().enumerate() {
             let v = rev.lock();
             if v & (VALID | ABSENT) == 0 {
                 rev.unlock(v);
@@ -155,7 +155,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
     fn vrma_page(&self, address: u64) -> Option<NewEntry> {
         let entry = vrma_entry(address, self.vrma);
         let guard = self.slots.read();
-        self.check(&guard, entry.v, entry.r)
+        self.check_again(&guard, entry.v, entry.r)
     }
 
     fn lock_vrma(&self) {

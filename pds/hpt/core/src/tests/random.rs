@@ -14,6 +14,28 @@ use partita_papr::{HptOrder, PageSize, Ptex};
 use partita_srcu::SlotFlags;
 use proptest::prelude::*;
 
+fn failure(status: i64) -> Reply {
+    Reply {
+        status,
+        words: [0; 8],
+        count: 0,
+    }
+}
+
+fn reply(results: &[u64]) -> Reply {
+    let mut words = [0; 8];
+    words[..results.len()].copy_from_slice(results);
+    Reply {
+        status: H_SUCCESS,
+        words,
+        count: results.len(),
+    }
+}
+
+fn two(v: u64, r: u64) -> Reply {
+    reply(&[v, r])
+}
+
 /// Groups that the calls use: few, so that they meet.
 const GROUPS: u64 = 3;
 
@@ -259,7 +281,7 @@ impl World<'_> {
                     .entries
                     .insert(at, (v, r & !(MODIFIED | 1 << 59)));
             }
-            Err(status) => assert_eq!(reply, Reply::status(status)),
+            Err(status) => assert_eq!(reply, failure(status)),
         }
     }
 
@@ -305,11 +327,11 @@ impl World<'_> {
     fn remove(&mut self, call_flags: u64, index: u64, value: u64) {
         let given = |flag| (call_flags & flag != 0).then_some(value);
         let expected = if index >= ENTRIES {
-            Reply::status(H_PARAMETER)
+            failure(H_PARAMETER)
         } else {
             match self.take(index, given(flags::AVPN), given(flags::ANDCOND)) {
-                Some((v, r)) => Reply::two(v, r),
-                None => Reply::status(H_NOT_FOUND),
+                Some((v, r)) => two(v, r),
+                None => failure(H_NOT_FOUND),
             }
         };
         assert_eq!(self.call(H_REMOVE, &[call_flags, index, value]), expected);
@@ -361,7 +383,7 @@ impl World<'_> {
         };
         assert_eq!(
             self.call(H_PROTECT, &[call_flags, index, avpn]),
-            Reply::status(expected)
+            failure(expected)
         );
     }
 
@@ -375,7 +397,7 @@ impl World<'_> {
     fn read(&self, call_flags: u64, index: u64) {
         let reply = self.call(H_READ, &[call_flags, index]);
         if index >= ENTRIES {
-            assert_eq!(reply, Reply::status(H_PARAMETER));
+            assert_eq!(reply, failure(H_PARAMETER));
         } else if call_flags & flags::READ_4 != 0 {
             let expected: Vec<_> = (0..4).flat_map(|i| self.view(index & !3 | i)).collect();
             assert_eq!(
@@ -384,17 +406,17 @@ impl World<'_> {
             );
         } else {
             let [v, r] = self.view(index);
-            assert_eq!(reply, Reply::two(v, r));
+            assert_eq!(reply, two(v, r));
         }
     }
 
     fn clear(&mut self, number: u64, bit: u64, index: u64) {
         let expected = if index >= ENTRIES {
-            Reply::status(H_PARAMETER)
+            failure(H_PARAMETER)
         } else if self.model.entries.contains_key(&index) {
-            Reply::one(self.view(index)[1])
+            reply(&[self.view(index)[1]])
         } else {
-            Reply::status(H_NOT_FOUND)
+            failure(H_NOT_FOUND)
         };
         // R or C of the other kind that hardware has set stays in the real entry.
         assert_eq!(self.call(number, &[0, index]), expected);
