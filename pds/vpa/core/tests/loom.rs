@@ -4,12 +4,12 @@
 #![allow(unexpected_cfgs)]
 #![cfg(loom)]
 
+use partita_papr::hcall::number::H_REGISTER_VPA;
 use partita_papr::{Gfn, GuestReal};
 use partita_vpa::*;
 
 const VPA: u64 = 0x3000;
 const DTL: u64 = 0x5000;
-const H_REGISTER_VPA: u64 = 0xdc;
 
 /// The views of one instance; a guest page is as long as the area asks.
 #[derive(Default)]
