@@ -11,6 +11,9 @@ use partita_papr::hpte::{ABSENT, C, GUEST_DW0, LOCK, M, R, VALID, WIMG};
 use partita_papr::{Gfn, GuestReal, PageSize, Ptex};
 use partita_srcu::{Policy, ReadGuard, SlotFlags};
 
+/// How often a page that is said to be there and is not is asked for, before H_RESOURCE (S2.8).
+const DEFERRALS: u32 = 3;
+
 /// An entry that has passed all checks but those of its place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewEntry {
@@ -67,6 +70,21 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
     /// H_ENTER: r4 flags, r5 index, r6 and r7 the entry. Result: the index used.
     #[inline(never)]
     pub(crate) fn enter(&self, words: &mut Words) -> Outcome {
+        if words[0] & (flags::EXACT | flags::ZERO_PAGE) != 0 {
+            return self.enter_with_flags(words);
+        }
+        self.enter_either::<true>(words)
+    }
+
+    /// H_ENTER with a flag that Linux never passes; apart, so that the plain call is short.
+    #[cold]
+    #[inline(never)]
+    fn enter_with_flags(&self, words: &mut Words) -> Outcome {
+        self.enter_either::<false>(words)
+    }
+
+    #[inline(always)]
+    fn enter_either<const PLAIN: bool>(&self, words: &mut Words) -> Outcome {
         let [call_flags, index, v, r, ..] = *words;
         // The read section lasts until the entry is on its chain (S3.1).
         let guard = self.slots.read();
@@ -76,12 +94,13 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         let Some(ptex) = Ptex::below(index, self.state.rev.len() as u64) else {
             return Outcome::status(status::H_PARAMETER);
         };
-        let place = if call_flags & flags::EXACT != 0 {
+        let place = if !PLAIN && call_flags & flags::EXACT != 0 {
             Place::Exact(ptex)
         } else {
             Place::Group(ptex)
         };
-        if call_flags & flags::ZERO_PAGE != 0
+        if !PLAIN
+            && call_flags & flags::ZERO_PAGE != 0
             && let Err(status) = self.zero_first(&new, place)
         {
             return Outcome::status(status);
@@ -128,15 +147,21 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
     #[cold]
     #[inline(never)]
     fn enter_deferred(&self, words: &mut Words, new: &NewEntry, place: Place) -> Outcome {
-        let result = match self.pages.request(new.gfn, new.shift, !new.is_read_only()) {
-            PageAnswer::Ready => self.place_again(new, place),
-            PageAnswer::Busy => self.place_absent(new, place),
-            PageAnswer::Refused => return Outcome::status(status::H_PARAMETER),
-        };
+        let mut result = Err(Refusal::Table(TableError::NotMapped));
+        for _ in 0..DEFERRALS {
+            result = match self.pages.request(new.gfn, new.shift, !new.is_read_only()) {
+                PageAnswer::Ready => self.place_again(new, place),
+                PageAnswer::Busy => self.place_absent(new, place),
+                PageAnswer::Refused => return Outcome::status(status::H_PARAMETER),
+            };
+            // Reclaimed again in between: a guest must not notice.
+            if result != Err(Refusal::Table(TableError::NotMapped)) {
+                break;
+            }
+        }
         match result {
             Ok(ptex) => Outcome::one(words, ptex.get()),
             Err(Refusal::Full) => Outcome::status(status::H_PTEG_FULL),
-            // The page was there a moment ago: no second deferral (S2.8).
             Err(Refusal::Table(error)) => Outcome::status(failed(error)),
         }
     }

@@ -38,6 +38,18 @@ fn s2_6_refused_page_is_a_parameter_error() {
     });
 }
 
+/// S2.8: a page that is said to be there and is not, again and again.
+#[test]
+fn s2_8_endless_deferral_is_a_lack_of_resources() {
+    with(|_, kernel, hpt| {
+        kernel.lies.set(true);
+        assert_eq!(enter(hpt, 0, V, 0x5000).status, H_RESOURCE);
+        assert_eq!(kernel.requests.get(), 3);
+        kernel.lies.set(false);
+        assert_eq!(enter(hpt, 0, V, 0x5000).status, H_SUCCESS);
+    });
+}
+
 /// S2.4, H_ENTER 1 to 8: every reason for H_PARAMETER.
 #[test]
 fn s2_4_s4_13_parameter_errors() {
