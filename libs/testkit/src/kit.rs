@@ -184,6 +184,13 @@ impl Kit {
         CPtr::from_bits(index as u64)
     }
 
+    /// A slot that was emptied may be used again, if it was the last.
+    pub fn forget_slot<T: CapType>(&mut self, cap: Cap<T>) {
+        if cap.bits() as usize + 1 == self.next_slot {
+            self.next_slot -= 1;
+        }
+    }
+
     /// Slots of this case: first and one past the last.
     pub fn case_slots(&self) -> (usize, usize) {
         (self.first_slot, self.next_slot)
@@ -373,6 +380,17 @@ impl Kit {
             VmAttributes::EXECUTE_NEVER,
         )?;
         Ok((frame, vaddr))
+    }
+
+    /// A thread's place is free again, if it was the last.
+    pub(crate) fn forget_thread(&mut self, index: usize, buffer: usize) {
+        if index + 1 == self.threads {
+            self.threads = index;
+        }
+        let bytes = FrameObjectType::GRANULE.bytes();
+        if buffer != 0 && buffer + bytes == BUFFERS + self.buffers * bytes {
+            self.buffers -= 1;
+        }
     }
 
     /// A fresh 4 KiB frame, mapped readable and writable at `vaddr` (in [`WINDOW`]).

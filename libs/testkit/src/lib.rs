@@ -29,7 +29,7 @@ pub use kit::Kit;
 pub use random::Random;
 pub use raw::{Answer, invoke};
 pub use runner::{Case, panicked, run};
-pub use space::Space;
+pub use space::{Image, Space};
 pub use thread::{Env, Helper, Thread};
 
 /// A cheap checksum (FNV-1a over words), to see that nobody touched some memory.

@@ -70,7 +70,7 @@ pub fn panicked(info: &PanicInfo<'_>) -> ! {
 
 /// Runs all cases, prints a line for each and the summary, and turns the machine off. A case that
 /// takes longer than `timeout_us` microseconds ends the suite.
-pub fn run(suite: &'static str, boot: &'static BootInfo, timeout_us: u64, cases: &[Case]) -> ! {
+pub fn run(suite: &'static str, boot: &'static BootInfo, timeout_us: u64, areas: &[&[Case]]) -> ! {
     NAME.1.store(suite.len(), Ordering::Relaxed);
     NAME.0.store(suite.as_ptr().cast_mut(), Ordering::Release);
     let (mut kit, guard) = match prepare(boot) {
@@ -78,7 +78,7 @@ pub fn run(suite: &'static str, boot: &'static BootInfo, timeout_us: u64, cases:
         // If the console is not there yet, nothing shows, which also fails the suite.
         Err(why) => abort(format_args!("test {suite} set-up ... FAILED: {why}")),
     };
-    for case in cases {
+    for case in areas.iter().copied().flatten() {
         print!("test {} ... ", case.name);
         let mut outcome = guard.feed(timeout_us).and_then(|()| (case.body)(&mut kit));
         if let Err(left) = kit.clean_up() {

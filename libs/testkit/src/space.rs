@@ -13,6 +13,9 @@ const PAGE: usize = FrameObjectType::GRANULE.bytes();
 /// Where a page is mapped while it is filled: the last of [`WINDOW`].
 const SCRATCH: usize = WINDOW + 0x20_0000 - PAGE;
 
+/// Pages of the largest program that can be copied.
+const MAX_PAGES: usize = 384;
+
 /// An address space with a PID.
 #[derive(Clone, Copy, Debug)]
 pub struct Space {
@@ -73,23 +76,54 @@ impl Space {
             unsafe { to.add(i).write_volatile((&raw const *byte).read_volatile()) };
         }
         kit.delete(own)?;
+        kit.forget_slot(own);
         self.map(kit, frame, vaddr, rights, attributes)?;
         Ok(frame)
     }
 
     /// Maps a copy of the running program, each page at its own address: code and constants as they
     /// are, data as they are now. Pointers and functions mean the same there.
-    pub fn clone_image(&self, kit: &mut Kit) -> Outcome {
+    pub fn clone_image(&self, kit: &mut Kit) -> Outcome<Image> {
         let (start, end) = image();
-        let mut at = start & !(PAGE - 1);
-        while at < end {
+        let start = start & !(PAGE - 1);
+        let mut copy = Image {
+            start,
+            frames: [0; MAX_PAGES],
+        };
+        for (i, at) in (start..end).step_by(PAGE).enumerate() {
+            let Some(place) = copy.frames.get_mut(i) else {
+                return Err(Failure::new(format_args!(
+                    "the program is too large to copy"
+                )));
+            };
             // SAFETY: the linker's symbols say that the program lies there; the kernel maps it in
             // whole pages. Other threads of the program do not run meanwhile.
             let bytes = unsafe { core::slice::from_raw_parts(at as *const u8, PAGE) };
-            self.map_copy(kit, at, bytes, CapRights::read_write(), VmAttributes::NONE)?;
-            at += PAGE;
+            let rights = CapRights::read_write();
+            let frame = self.map_copy(kit, at, bytes, rights, VmAttributes::NONE)?;
+            *place = frame.bits() as u32;
         }
-        Ok(())
+        Ok(copy)
+    }
+}
+
+/// A copy of the program in another address space.
+pub struct Image {
+    start: usize,
+    /// Slots of its frames.
+    frames: [u32; MAX_PAGES],
+}
+
+impl Image {
+    /// The frame of the page at `vaddr`.
+    pub fn frame_at(&self, vaddr: usize) -> Outcome<cap::Granule> {
+        let page = vaddr.checked_sub(self.start).map(|offset| offset / PAGE);
+        match page.and_then(|page| self.frames.get(page)) {
+            Some(&slot) if slot != 0 => Ok(cap::Granule::from_bits(slot.into())),
+            _ => Err(Failure::new(format_args!(
+                "{vaddr:#x} is not in the program"
+            ))),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use sel4::init_thread::slot;
 use sel4::{CNodeCapData, IpcBuffer, UserContext, cap};
 
 /// Threads of one case, and the guard.
-pub const MAX_THREADS: usize = 16;
+pub const MAX_THREADS: usize = 24;
 /// Bytes of a thread's stack.
 pub const STACK_SIZE: usize = 0x4000;
 /// Words that a thread gets.
@@ -290,9 +290,26 @@ impl Thread {
         }
     }
 
+    /// Where the result lies in the program, for threads that run in a copy of it.
+    pub fn result_address(&self) -> usize {
+        &raw const RECORDS[self.index].result as usize
+    }
+
     /// Where its IPC buffer is mapped.
     pub fn buffer(&self) -> *mut IpcBuffer {
         core::ptr::with_exposed_provenance_mut(self.buffer)
+    }
+
+    /// Ends the thread and gives back what it was made of, so that a case can have any number of
+    /// threads one after the other.
+    pub fn discard(self, kit: &mut Kit) -> Outcome {
+        kit.delete(self.tcb)?;
+        kit.delete(self.sc)?;
+        if self.frame.bits() != 0 {
+            kit.delete(self.frame)?;
+        }
+        kit.forget_thread(self.index, self.buffer);
+        Ok(())
     }
 
     /// Starts the body again from the beginning.
