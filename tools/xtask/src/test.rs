@@ -148,7 +148,7 @@ fn machine_clippy(workspace: &Workspace, config: &str, name: &str) -> Result<()>
     for package in workspace.machine_packages() {
         cargo.args(["-p", &package.name]);
     }
-    cargo.args(["--", "-D", "warnings"]);
+    cargo.args(["--keep-going", "--", "-D", "warnings"]);
     step(name, &mut cargo)
 }
 
