@@ -23,9 +23,10 @@
 //!
 //! # Additions to upstream
 //!
-//! * [`Channel::pp_call_mrs`] and [`Handler::protected_mrs`]: arguments and results stay in machine
-//!   registers.
+//! * [`Channel::pp_call_mrs`], [`Handler::protected_mrs`] and [`Handler::fault_mrs`]: arguments and
+//!   results stay in machine registers.
 //! * [`caller`]: which channel, and for a hypercall which vCPU, the protected procedure serves.
+//! * [`cspace_cap`], [`own_vspace`] and [`Vcpu`]: capabilities that upstream leaves to C.
 //! * [`Child::pd_stop`], [`Child::pd_resume`], [`Child::pd_restart`] (names of the C library).
 //!
 //! Not there: unwinding (`catch_unwind` only runs its argument), feature `extern-symbols`.
@@ -34,6 +35,7 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+mod caps;
 mod channel;
 mod defer;
 mod entry;
@@ -45,6 +47,7 @@ mod message;
 pub mod panicking;
 mod symbols;
 
+pub use caps::{Vcpu, cspace_cap, own_vspace};
 pub use channel::{
     Channel, ChannelSet, ChannelSetIter, Child, DisplayChannelSet, IrqAckError, MAX_CHANNELS,
 };
