@@ -108,7 +108,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         match self.place(&new, place) {
             Ok(ptex) => Outcome::one(words, ptex.get()),
             Err(Refusal::Full) => Outcome::status(status::H_PTEG_FULL),
-            Err(Refusal::Table(TableError::NotMapped)) => self.enter_deferred(words, &new, place),
+            Err(Refusal::Table(TableError::NotMapped)) => self.enter_deferred(words),
             Err(Refusal::Table(error)) => Outcome::status(failed(error)),
         }
     }
@@ -143,15 +143,27 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         })
     }
 
-    /// The deferred path (S2.5 to S2.8): the page is asked for, then the insertion is done again.
+    /// The deferred path (S2.5 to S2.8): the page is asked for, then the call is done again from
+    /// the same registers. ZERO_PAGE has made its page present before.
     #[cold]
     #[inline(never)]
-    fn enter_deferred(&self, words: &mut Words, new: &NewEntry, place: Place) -> Outcome {
+    fn enter_deferred(&self, words: &mut Words) -> Outcome {
+        let [call_flags, index, v, r, ..] = *words;
+        let guard = self.slots.read();
+        let (Some(new), Some((ptex, _))) = (self.check_again(&guard, v, r), self.state.find(index))
+        else {
+            return Outcome::status(status::H_PARAMETER);
+        };
+        let place = if call_flags & flags::EXACT != 0 {
+            Place::Exact(ptex)
+        } else {
+            Place::Group(ptex)
+        };
         let mut result = Err(Refusal::Table(TableError::NotMapped));
         for _ in 0..DEFERRALS {
             result = match self.pages.request(new.gfn, new.shift, !new.is_read_only()) {
-                PageAnswer::Ready => self.place_again(new, place),
-                PageAnswer::Busy => self.place_absent(new, place),
+                PageAnswer::Ready => self.place_again(&new, place),
+                PageAnswer::Busy => self.place_absent(&new, place),
                 PageAnswer::Refused => return Outcome::status(status::H_PARAMETER),
             };
             // Reclaimed again in between: a guest must not notice.
@@ -276,6 +288,9 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         rev.r.store(new.r, Ordering::Relaxed);
         let rc = {
             let Some(mut chain) = Chain::lock(&self.state, new.gfn) else {
+                if intercept {
+                    self.state.control.fault_mode.lower();
+                }
                 return Err(TableError::Rejected);
             };
             chain.link(ptex, rev);
@@ -288,19 +303,19 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                 Ok(())
             }
             Err(error) => {
-                self.withdraw(ptex, rev, new.gfn, intercept);
+                self.withdraw(ptex, rev, v);
                 Err(error)
             }
         }
     }
 
+    /// Undoes what `publish` has done when the kernel refuses.
     #[cold]
     #[inline(never)]
-    fn withdraw(&self, ptex: Ptex, rev: &Rev, gfn: Gfn, intercept: bool) {
-        if let Some(mut chain) = Chain::lock(&self.state, gfn) {
-            chain.unlink(ptex, rev);
-        }
-        if intercept {
+    fn withdraw(&self, ptex: Ptex, rev: &Rev, v: u64) {
+        let r = rev.r.load(Ordering::Relaxed);
+        self.unchain(ptex, rev, v, r, 0);
+        if needs_intercept(v, r) {
             self.state.control.fault_mode.lower();
         }
     }
