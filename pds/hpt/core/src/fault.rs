@@ -68,9 +68,9 @@ pub enum FaultAction {
         vector: u64,
         /// Bits to set in SRR1 beside the MSR (instructions).
         srr1: u64,
-        /// DAR (data; unchanged registers are the kernel's business for a fetch).
+        /// DAR for 0x300; 0 for 0x400, which leaves the guest's DAR as it is.
         dar: u64,
-        /// DSISR (data).
+        /// DSISR for 0x300; 0 for 0x400, which leaves the guest's DSISR as it is.
         dsisr: u64,
     },
 }

@@ -43,7 +43,7 @@ mod table;
 mod verify;
 mod vrma;
 
-pub use fault::{Fault, FaultAction};
+pub use fault::{Fault, FaultAction, cause};
 pub use fault_mode::FaultMode;
 pub use hypercall::{Outcome, Reply, Words};
 pub use state::{Control, RealHpte, Rev, State};

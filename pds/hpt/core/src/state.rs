@@ -179,6 +179,16 @@ impl<'a> State<'a> {
         })
     }
 
+    /// Bytes of the `rev` region of a table.
+    pub const fn rev_bytes(order: HptOrder) -> u64 {
+        order.entries() * size_of::<Rev>() as u64
+    }
+
+    /// Bytes of the `rmap` region for `guest_bytes` of guest real address space.
+    pub const fn rmap_bytes(guest_bytes: u64) -> u64 {
+        guest_bytes.div_ceil(1 << partita_papr::PAGE_SHIFT) * size_of::<AtomicU64>() as u64
+    }
+
     /// Entries in the table.
     pub fn entries(&self) -> u64 {
         self.order.entries()

@@ -12,6 +12,11 @@
 //!   back at the very end, [`MemSlots::abort`] restores the original slot with its contents.
 //!
 //! Nothing here allocates memory; the arrays come from the caller.
+//!
+//! Requirements without an object here: S2.16 and S2.17 (POWER9 has no RMO, and the page size of
+//! the VRMA is in the partition table), S3.3, S3.7, S3.9 and S3.10 (no notifiers, no index that
+//! grows, no host addresses, no machinery to tear down). S3.8 is answered by collecting C from the
+//! entries instead of flushing them.
 #![no_std]
 #![forbid(unsafe_code)]
 

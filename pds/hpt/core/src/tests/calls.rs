@@ -7,10 +7,35 @@ use crate::sync::Ordering;
 use crate::*;
 use partita_papr::hcall::{flags, number::*, status::*};
 use partita_papr::hpte::*;
-use partita_papr::{Gfn, hash};
+use partita_papr::{Gfn, HptOrder, hash};
 use partita_srcu::SlotFlags;
 
 const KEY31: u64 = KEY_HIGH | KEY_LOW;
+
+/// S4.1, S4.2, S4.16: sizes and bits of the shared regions.
+#[test]
+fn s4_1_s4_2_s4_16_layout() {
+    assert_eq!(
+        (
+            size_of::<Rev>(),
+            size_of::<RealHpte>(),
+            size_of::<Control>()
+        ),
+        (24, 16, 64)
+    );
+    let order = HptOrder::new(HptOrder::MAX).unwrap();
+    assert_eq!(order.entries() - 1, chain::INDEX, "every index fits a link");
+    assert_eq!(HptOrder::new(HptOrder::MAX + 1), None);
+    assert_eq!(State::rev_bytes(order), 3 << (HptOrder::MAX - 1));
+    assert_eq!(State::rmap_bytes(0x1001), 16);
+    let bits = [
+        chain::INDEX,
+        chain::PRESENT,
+        chain::LOCK,
+        (R | C) << chain::RC_SHIFT,
+    ];
+    assert_eq!(bits, [0xffff_ffff, 1 << 32, 1 << 43, 3 << 39]);
+}
 
 /// S4.9, S2.5 to S2.8: the first insertion of a page defers, the second does not.
 #[test]
