@@ -80,7 +80,7 @@ pub fn cargo(workspace: &Workspace, variant: &Variant, verb: &str) -> Result<Com
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTC", bin.join("rustc"))
         .env("CARGO_TARGET_DIR", target_folder(workspace, variant))
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(&workspace.root)?)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace)?)
         .env("CARGO_RESOLVER_FEATURE_UNIFICATION", "package")
         .env("PARTITA_BOARD", &variant.board)
         .env("PARTITA_CONFIG", &variant.config)
@@ -98,8 +98,13 @@ pub fn cargo(workspace: &Workspace, variant: &Variant, verb: &str) -> Result<Com
 }
 
 /// Compiler options, in cargo's encoding: no path of this machine gets into a product.
-fn flags(root: &Path) -> Result<OsString> {
-    let mut flags = vec![remap(root, "/partita")];
+fn flags(workspace: &Workspace) -> Result<OsString> {
+    // Of several prefixes that fit, the last one counts: generated sources lie in the target
+    // folder, which may lie in the checkout.
+    let mut flags = vec![
+        remap(&workspace.root, "/partita"),
+        remap(&workspace.target, "/partita/target"),
+    ];
     let home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
@@ -134,12 +139,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_hide_the_checkout() {
-        let flags = flags(Path::new("/some where/else"))
-            .unwrap()
-            .into_string()
-            .unwrap();
-        let first = flags.split('\u{1f}').next();
-        assert_eq!(first, Some("--remap-path-prefix=/some where/else=/partita"));
+    fn flags_hide_checkout_and_target_folder() {
+        let workspace = Workspace {
+            root: "/some where/else".into(),
+            target: "/products".into(),
+            packages: vec![],
+        };
+        let flags = flags(&workspace).unwrap().into_string().unwrap();
+        let first: Vec<_> = flags.split('\u{1f}').take(2).collect();
+        assert_eq!(
+            first,
+            [
+                "--remap-path-prefix=/some where/else=/partita",
+                "--remap-path-prefix=/products=/partita/target"
+            ]
+        );
     }
 }
