@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Capabilities: the two words of a slot and their meaning.
 //!
-//! First word: type 63:56, type-specific 55:48, object address 47:0. The fast path of the arch shell
+//! First word: type 63:56, type-specific 55:48, object address 47:0; for frames and untyped memory,
+//! which devices can be, address 55:6 or 55:12 and the rest below it. The fast path of the arch shell
 //! tests endpoint, reply and CNode words directly, hence the public layout constants.
 
 use crate::gspace::GSpace;
@@ -56,7 +57,13 @@ pub mod rights_bit {
 pub const TYPE_SHIFT: u32 = 56;
 /// Shift of the type-specific byte in the first word.
 pub const EXTRA_SHIFT: u32 = 48;
+/// Kernel objects lie in normal memory, below 2^48.
 const ADDR_MASK: u64 = (1 << 48) - 1;
+/// Frames and untyped memory can be devices, at any real address.
+const LONG_ADDR_MASK: u64 = (1 << 56) - 1;
+const MAX_UNTYPED_BYTES: u64 = 1 << 47;
+/// Largest number that `Untyped::zeroed` keeps.
+const ZEROED_MASK: u64 = (1 << 21) - 1;
 /// Low bits of a page-aligned address.
 const PAGE_MASK: u64 = 0xfff;
 /// Bytes that one step of clearing handles; also the grain of `zeroed`.
@@ -249,13 +256,10 @@ impl Cap {
     pub fn pack(&self) -> (u64, u64) {
         match *self {
             Cap::Null => (0, 0),
+            // At least 64 bytes, aligned: the low bits of the address hold the size.
             Cap::Untyped(u) => (
-                word(
-                    tag::UNTYPED,
-                    u64::from(u.bits) | (u64::from(u.device) << 7),
-                    u.addr,
-                ),
-                (u.free >> 6 << 22) | u.zeroed,
+                (tag::UNTYPED << TYPE_SHIFT) | u.addr | u64::from(u.bits),
+                (u64::from(u.device) << 63) | (u.free >> 6 << 21) | u.zeroed.min(ZEROED_MASK),
             ),
             Cap::Endpoint { ep, badge, rights } => {
                 (word(tag::ENDPOINT, rights_extra(rights), ep.addr()), badge)
@@ -292,7 +296,8 @@ impl Cap {
                     _ => 2,
                 };
                 let extra = size | ((f.rights.0 & 3) << 2) | (u64::from(f.device) << 4);
-                (word(tag::FRAME, extra, f.addr), Mapping::pack(f.mapping))
+                // Page aligned: the low bits of the address hold the rest.
+                ((tag::FRAME << TYPE_SHIFT) | f.addr | extra, Mapping::pack(f.mapping))
             }
             Cap::PageTable { addr, mapping } => {
                 (word(tag::PAGE_TABLE, 0, addr), Mapping::pack(mapping))
@@ -328,11 +333,11 @@ impl Cap {
         let addr = w0 & ADDR_MASK;
         let decoded = match w0 >> TYPE_SHIFT {
             tag::UNTYPED => Some(Cap::Untyped(Untyped {
-                addr,
-                bits: (extra & 0x3f) as u32,
-                free: w1 >> 22 << 6,
-                zeroed: w1 & 0x3f_ffff,
-                device: extra & 0x80 != 0,
+                addr: w0 & LONG_ADDR_MASK & !0x3f,
+                bits: (w0 & 0x3f) as u32,
+                free: (w1 >> 21 << 6) & (MAX_UNTYPED_BYTES | (MAX_UNTYPED_BYTES - 1)),
+                zeroed: w1 & ZEROED_MASK,
+                device: w1 >> 63 != 0,
             })),
             tag::ENDPOINT => Ref::new(addr).map(|ep| Cap::Endpoint {
                 ep,
@@ -376,14 +381,14 @@ impl Cap {
             tag::TIMER => Ref::new(addr).map(Cap::Timer),
             tag::PLATFORM_CONTROL => Some(Cap::PlatformControl),
             tag::FRAME => Some(Cap::Frame(Frame {
-                addr,
-                bits: match extra & 3 {
+                addr: w0 & LONG_ADDR_MASK & !0xfff,
+                bits: match w0 & 3 {
                     0 => 12,
                     1 => 16,
                     _ => 21,
                 },
-                rights: CapRights((extra >> 2) & 3),
-                device: extra & 16 != 0,
+                rights: CapRights((w0 >> 2) & 3),
+                device: w0 & 16 != 0,
                 mapping: Mapping::unpack(w1),
             })),
             tag::PAGE_TABLE => Some(Cap::PageTable {

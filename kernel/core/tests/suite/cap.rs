@@ -42,7 +42,7 @@ fn frame() -> impl Strategy<Value = Cap> {
 }
 
 fn untyped() -> impl Strategy<Value = Cap> {
-    (6u32..=47, any::<u64>(), 0u64..1 << 22, any::<bool>()).prop_map(
+    (6u32..=47, any::<u64>(), 0u64..1 << 21, any::<bool>()).prop_map(
         |(bits, free, zeroed, device)| {
             Cap::Untyped(Untyped {
                 addr: if bits == 47 { 0 } else { 1 << bits },
