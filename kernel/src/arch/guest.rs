@@ -54,6 +54,7 @@ const fn spr_offset(index: usize) -> usize {
 }
 
 global_asm!(
+    super::low::low_macros!(),
     r#"
     .section .low.guest, "ax", @progbits
 
@@ -271,7 +272,12 @@ guest_vsx_restore:
     blr
 "#,
     CURRENT = const offset_of!(Core, current),
+    HSPRG1 = const spr::HSPRG1,
+    STACK = const offset_of!(Core, stack_top),
+    TOC = const offset_of!(Core, toc),
+    S0 = const offset_of!(Core, scratch),
     S1 = const offset_of!(Core, scratch) + 8,
+    S2 = const offset_of!(Core, scratch) + 16,
     S7 = const offset_of!(Core, scratch) + 56,
     ACTIVE_PID = const offset_of!(Core, active_pid),
     LPCR_HOST = const offset_of!(Core, arch) + 8 * arch_word::LPCR_HOST,

@@ -3,6 +3,7 @@
 
 mod fastpath;
 pub mod guest;
+mod low;
 pub mod machine;
 pub mod mmu;
 pub mod opal;

@@ -42,6 +42,7 @@ pub fn install() {
 }
 
 core::arch::global_asm!(
+    super::low::low_macros!(),
     r#"
     .section .low, "ax", @progbits
     .globl low
@@ -109,45 +110,6 @@ vector_c00_from_pd:
     VECTOR 0x1700, common_srr
     VECTOR 0x1800, common_srr
     .org low + 0x1900
-
-// Saves everything into the context at r11. In: r13 = Core, scratch 0 = r12, scratch 1 = r11,
-// scratch 2 = CR, HSPRG1 = r13. Out: r3 = Core, r4 = r12 as it comes in, r5 = [H]SRR1; stack and TOC
-// are the kernel's.
-.macro SAVE srr0, srr1
-    .irp n, 0,1,2,3,4,5,6,7,8,9,10,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
-    std \n, {GPR} + 8*\n(11)
-    .endr
-    ld 0, {S1}(13)
-    std 0, {GPR} + 8*11(11)
-    ld 0, {S0}(13)
-    std 0, {GPR} + 8*12(11)
-    mfspr 0, {HSPRG1}
-    std 0, {GPR} + 8*13(11)
-    ld 0, {S2}(13)
-    std 0, {CR}(11)
-    mflr 0
-    std 0, {LR}(11)
-    mfctr 0
-    std 0, {CTR}(11)
-    mfxer 0
-    std 0, {XER}(11)
-    mfspr 0, \srr0
-    std 0, {PC}(11)
-    mfspr 5, \srr1
-    std 5, {MSR}(11)
-    mr 3, 13
-    mr 4, 12
-    ld 1, {STACK}(13)
-    ld 2, {TOC}(13)
-.endm
-
-// Jumps from the low block into the kernel's text.
-.macro JUMP target
-    lis 12, \target@high
-    ori 12, 12, \target@l
-    mtctr 12
-    bctr
-.endm
 
 // r13 = Core, r12 = vector, scratch 0 = r12, HSPRG1 = r13.
 .macro COMMON srr0, srr1, guest
