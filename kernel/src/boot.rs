@@ -144,11 +144,7 @@ pub extern "C" fn rust_main(device_tree_addr: u64, opal_base: u64, opal_entry: u
         core.pir.get()
     );
     match hw.tima {
-        Some(tima) => {
-            if let Err(e) = xive::init(tima).and_then(|()| xive::init_core(core)) {
-                panic!("interrupt controller: {e:?}");
-            }
-        }
+        Some(tima) => xive::init(tima),
         None => println!("no interrupt controller that the kernel knows"),
     }
     core.online.set(1);

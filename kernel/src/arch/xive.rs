@@ -5,8 +5,11 @@
 //! A source has two bits, P and Q: 00 ready, 10 delivered and silent until the end of interrupt (EOI),
 //! 11 delivered and one more has come, 01 off. A delivered source is therefore masked by itself until
 //! the handler acknowledges it.
+//!
+//! The controller is reset and a core gets its event queue when the first source is routed there:
+//! firmware's reset takes some 46 million instructions, which a system without interrupts never needs.
 
-use super::opal;
+use super::{opal, spr};
 use crate::percore::{self, MAX_CORES, Shared, arch_word};
 use core::arch::asm;
 use core::cell::Cell;
@@ -80,6 +83,10 @@ const NO_SOURCE: u64 = u64::MAX;
 struct Xive {
     /// Real address of the TIMA's hypervisor page, 0 without one.
     tima: Cell<u64>,
+    /// Whether it has been reset to exploitation mode.
+    exploitation: Cell<bool>,
+    /// The cores that have their event queue.
+    joined: [Cell<bool>; MAX_CORES],
     /// A cache of sources; a source that fell out is asked for again.
     sources: [Source; limits::MAX_IRQS],
     /// Next place of the cache to give away.
@@ -88,6 +95,8 @@ struct Xive {
 
 static XIVE: Shared<Xive> = Shared(Xive {
     tima: Cell::new(0),
+    exploitation: Cell::new(false),
+    joined: [const { Cell::new(false) }; MAX_CORES],
     sources: [const {
         Source {
             irq: Cell::new(NO_SOURCE),
@@ -149,33 +158,43 @@ fn sync() {
     unsafe { asm!("sync", options(nostack, preserves_flags)) }
 }
 
-/// Resets the controller: all sources are off. `tima` is the real address of the hypervisor page.
-pub fn init(tima: u64) -> Result<(), opal::Error> {
-    opal::xive_reset()?;
+/// Notes where the hypervisor page of the TIMA is (real address).
+pub fn init(tima: u64) {
     XIVE.0.tima.set(tima);
-    Ok(())
 }
 
-/// Gives this core its event queue and lets interrupts through.
-pub fn init_core(core: &Core) -> Result<(), opal::Error> {
-    let tima = XIVE.0.tima.get();
-    if let Some(queue) = QUEUES.0.get(core.id.get() as usize)
-        && tima != 0
-    {
-        percore::set(core, arch_word::EQ_INDEX, 0);
-        percore::set(core, arch_word::EQ_GENERATION, 0);
-        // SAFETY: the queue is a static that only this module reads.
-        unsafe {
-            opal::xive_set_queue(
-                core.pir.get(),
-                PRIORITY,
-                queue.0.as_ptr() as u64,
-                QUEUE_BITS,
-            )
-        }?;
-        store8(tima + tima::CPPR, CPPR_ALL);
+/// Resets the controller on first use, after which all sources are off, and gives `core` its event
+/// queue on its first use. Only a core itself can let interrupts through to it: False for another
+/// core that has not done so yet, or if firmware refuses.
+fn join(core: &Core) -> bool {
+    let xive = &XIVE.0;
+    let tima = xive.tima.get();
+    let id = core.id.get() as usize;
+    let (Some(joined), Some(queue)) = (xive.joined.get(id), QUEUES.0.get(id)) else {
+        return false;
+    };
+    if joined.get() {
+        return true;
     }
-    Ok(())
+    if tima == 0 || spr::read::<{ spr::HSPRG0 }>() != core as *const Core as u64 {
+        return false;
+    }
+    if !xive.exploitation.get() {
+        if opal::xive_reset().is_err() {
+            return false;
+        }
+        xive.exploitation.set(true);
+    }
+    percore::set(core, arch_word::EQ_INDEX, 0);
+    percore::set(core, arch_word::EQ_GENERATION, 0);
+    let entries = queue.0.as_ptr() as u64;
+    // SAFETY: the queue is a static that only this module reads.
+    if unsafe { opal::xive_set_queue(core.pir.get(), PRIORITY, entries, QUEUE_BITS) }.is_err() {
+        return false;
+    }
+    store8(tima + tima::CPPR, CPPR_ALL);
+    joined.set(true);
+    true
 }
 
 /// Whether an interrupt is signalled to this core.
@@ -224,7 +243,7 @@ fn next(core: &Core) -> Option<u32> {
 /// The source `irq`, from the cache or from firmware.
 fn source(irq: u64) -> Option<&'static Source> {
     let xive = &XIVE.0;
-    if xive.tima.get() == 0 {
+    if !xive.exploitation.get() {
         return None;
     }
     if let Some(known) = xive.sources.iter().find(|s| s.irq.get() == irq) {
@@ -246,8 +265,12 @@ fn source(irq: u64) -> Option<&'static Source> {
     Some(entry)
 }
 
-/// Routes `irq` to `core`, off. False if firmware doesn't know the source or refuses.
+/// Routes `irq` to `core`, off. False if firmware doesn't know the source or refuses, and for a core
+/// that has never run this for a source of its own.
 pub fn configure(irq: u64, core: &Core) -> bool {
+    if !join(core) {
+        return false;
+    }
     let Some(s) = source(irq) else { return false };
     load64(s.eoi_page.get() + esb::SET_OFF);
     let routed = opal::xive_route(irq as u32, core.pir.get(), PRIORITY, irq as u32).is_ok();
