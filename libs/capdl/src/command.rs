@@ -263,4 +263,83 @@ pub enum Command<'a> {
         /// The thread.
         tcb: CapRef,
     },
+    /// Gives a guest-physical address space its LPID.
+    AssignLpid {
+        /// The GSpace.
+        gspace: CapRef,
+    },
+    /// Makes a hash page table that of a guest.
+    BindHpt {
+        /// The table.
+        hpt: CapRef,
+        /// The GSpace, which has an LPID.
+        gspace: CapRef,
+        /// Its array of guest frame numbers.
+        gfns: CapRef,
+        /// log2 of the page size of the virtual real mode area: 12, 16 or 24.
+        vrma_bits: u8,
+    },
+    /// Shows a bound hash page table, read-only, in an address space that has the tables for it.
+    MapHptView {
+        /// The table.
+        hpt: CapRef,
+        /// The VSpace.
+        vspace: CapRef,
+        /// First address.
+        vaddr: u64,
+    },
+    /// Puts a view of a GSpace into a CNode. Before any copy of the GSpace's capability is made: a copy
+    /// then stands beside the original, which shows that the original is not the last one.
+    MakeView {
+        /// The GSpace.
+        gspace: CapRef,
+        /// The CNode.
+        cnode: CapRef,
+        /// Slot in it.
+        index: u32,
+        /// log2 of its slots.
+        depth: u8,
+        /// Read, or read and write.
+        rights: u8,
+    },
+    /// Makes a thread, which has its scheduling context, the processor of a guest.
+    BindVcpu {
+        /// The VCPU.
+        vcpu: CapRef,
+        /// Number of the processor.
+        id: u64,
+        /// The thread.
+        tcb: CapRef,
+        /// The GSpace.
+        gspace: CapRef,
+    },
+    /// Sets an endpoint of a VCPU's table of routes.
+    SetVcpuRoute {
+        /// The VCPU.
+        vcpu: CapRef,
+        /// Number of the route.
+        route: u8,
+        /// The endpoint.
+        endpoint: CapRef,
+        /// Badge of the VCPU's capability to it.
+        badge: u64,
+    },
+    /// Sends a hypercall to a route.
+    RouteHypercall {
+        /// The VCPU.
+        vcpu: CapRef,
+        /// Number of the hypercall.
+        number: u64,
+        /// Number of the route.
+        route: u8,
+    },
+    /// Sends another exit to a route.
+    RouteExit {
+        /// The VCPU.
+        vcpu: CapRef,
+        /// `partita_abi::GuestExit`.
+        exit: u8,
+        /// Number of the route.
+        route: u8,
+    },
 }

@@ -23,4 +23,4 @@ pub use reader::{Reader, SpecError, encode};
 /// First field of a [`Header`] ("PCDL").
 pub const MAGIC: u32 = u32::from_be_bytes(*b"PCDL");
 /// Changes with every change of [`Header`] or [`Command`] that old readers would misread.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;

@@ -3,12 +3,12 @@
 
 use initialiser::{Destination, Kernel, ThreadSpaces};
 use partita_abi::bootinfo::BootInfo;
-use partita_abi::{CapRights, ObjectType};
+use partita_abi::{CapRights, GuestExit, ObjectType};
 use partita_capdl::Trigger;
 use sel4::init_thread::slot;
 use sel4::{
     AbsoluteCPtr, CNodeCapData, CPtr, Cap, CapType, IrqTrigger, ObjectBlueprint,
-    ObjectBlueprintArch, SchedControlFlags, UserContext, VmAttributes, cap,
+    ObjectBlueprintArch, SchedControlFlags, UserContext, VCpuRoute, VmAttributes, cap,
 };
 
 /// Cache-inhibited and guarded (bit 1 of the attributes of `PageMap`).
@@ -232,5 +232,39 @@ impl Kernel for Sel4 {
 
     fn resume(&mut self, tcb: u64) -> sel4::Result<()> {
         named::<sel4::cap_type::Tcb>(tcb).tcb_resume()
+    }
+
+    fn assign_lpid(&mut self, control: u64, gspace: u64) -> sel4::Result<()> {
+        named::<sel4::cap_type::LpidControl>(control).lpid_control_assign(named(gspace))
+    }
+
+    fn bind_hpt(&mut self, hpt: u64, gspace: u64, gfns: u64, vrma_bits: u8) -> sel4::Result<()> {
+        cap::Hpt::from_bits(hpt).hpt_bind(named(gspace), named(gfns), vrma_bits.into())
+    }
+
+    fn map_hpt_view(&mut self, hpt: u64, vspace: u64, vaddr: u64) -> sel4::Result<()> {
+        cap::Hpt::from_bits(hpt).hpt_map_view(named(vspace), vaddr as usize)
+    }
+
+    fn make_view(&mut self, gspace: u64, to: Destination, rights: CapRights) -> sel4::Result<()> {
+        let to = cap::CNode::from_bits(to.cnode)
+            .absolute_cptr_from_bits_with_depth(to.index, to.depth.into());
+        cap::GSpace::from_bits(gspace).gspace_make_view(&to, rights.into())
+    }
+
+    fn bind_vcpu(&mut self, vcpu: u64, id: u64, tcb: u64, gspace: u64) -> sel4::Result<()> {
+        cap::VCpu::from_bits(vcpu).vcpu_bind(id, named(tcb), named(gspace))
+    }
+
+    fn set_vcpu_route(&mut self, vcpu: u64, route: u8, endpoint: u64) -> sel4::Result<()> {
+        cap::VCpu::from_bits(vcpu).vcpu_set_route(route.into(), named(endpoint))
+    }
+
+    fn route_hypercall(&mut self, vcpu: u64, number: u64, route: u8) -> sel4::Result<()> {
+        cap::VCpu::from_bits(vcpu).vcpu_route_hypercall(number, VCpuRoute::Route(route))
+    }
+
+    fn route_exit(&mut self, vcpu: u64, exit: GuestExit, route: u8) -> sel4::Result<()> {
+        cap::VCpu::from_bits(vcpu).vcpu_route_exit(exit, VCpuRoute::Route(route))
     }
 }

@@ -5,7 +5,7 @@ use crate::{Destination, Kernel, ThreadSpaces};
 use core::fmt;
 use core::ops::Range;
 use partita_abi::bootinfo::BootInfo;
-use partita_abi::{CapRights, ObjectType, address_space, init_cnode, limits};
+use partita_abi::{CapRights, GuestExit, ObjectType, address_space, init_cnode, limits};
 use partita_capdl::untyped::{Batch, Pool, PoolError, Step, Untyped};
 use partita_capdl::{CapRef, Command, Reader, SpecError};
 
@@ -29,6 +29,8 @@ pub enum Reason<E> {
     ObjectType(u8),
     /// A core that does not run.
     Core(u32),
+    /// A guest exit that the kernel does not know.
+    Exit(u8),
     /// A capability outside the slots that the header announces.
     Reference(CapRef),
     /// The kernel refused.
@@ -60,6 +62,7 @@ impl<E: fmt::Debug> fmt::Display for Failure<'_, E> {
             Reason::Memory(PoolError::NotFree) => write!(f, ": that memory is not free"),
             Reason::Memory(PoolError::TooManyPieces) => write!(f, ": too many pieces"),
             Reason::ObjectType(n) => write!(f, ": unknown object type {n}"),
+            Reason::Exit(n) => write!(f, ": unknown exit {n}"),
             Reason::Core(n) => write!(f, ": core {n} does not run"),
             Reason::Reference(cap) => write!(f, ": no such capability: {cap:?}"),
             Reason::Kernel(e) => write!(f, ": the kernel answers {e:?}"),
@@ -525,6 +528,87 @@ impl<K: Kernel> Executor<'_, '_, K> {
             Command::Resume { tcb } => {
                 let tcb = self.cap(tcb)?;
                 self.kernel.resume(tcb).map_err(Reason::Kernel)
+            }
+            Command::AssignLpid { gspace } => {
+                let control = init_cnode::LPID_CONTROL as u64;
+                let gspace = self.cap(gspace)?;
+                self.kernel
+                    .assign_lpid(control, gspace)
+                    .map_err(Reason::Kernel)
+            }
+            Command::BindHpt {
+                hpt,
+                gspace,
+                gfns,
+                vrma_bits,
+            } => {
+                let (hpt, gspace, gfns) = (self.cap(hpt)?, self.cap(gspace)?, self.cap(gfns)?);
+                self.kernel
+                    .bind_hpt(hpt, gspace, gfns, vrma_bits)
+                    .map_err(Reason::Kernel)
+            }
+            Command::MapHptView { hpt, vspace, vaddr } => {
+                let (hpt, vspace) = (self.cap(hpt)?, self.cap(vspace)?);
+                self.kernel
+                    .map_hpt_view(hpt, vspace, vaddr)
+                    .map_err(Reason::Kernel)
+            }
+            Command::MakeView {
+                gspace,
+                cnode,
+                index,
+                depth,
+                rights,
+            } => {
+                let gspace = self.cap(gspace)?;
+                let to = Destination {
+                    cnode: self.cap(cnode)?,
+                    index: index.into(),
+                    depth,
+                };
+                let rights = CapRights::from_word(rights.into());
+                self.kernel
+                    .make_view(gspace, to, rights)
+                    .map_err(Reason::Kernel)
+            }
+            Command::BindVcpu {
+                vcpu,
+                id,
+                tcb,
+                gspace,
+            } => {
+                let (vcpu, tcb, gspace) = (self.cap(vcpu)?, self.cap(tcb)?, self.cap(gspace)?);
+                self.kernel
+                    .bind_vcpu(vcpu, id, tcb, gspace)
+                    .map_err(Reason::Kernel)
+            }
+            Command::SetVcpuRoute {
+                vcpu,
+                route,
+                endpoint,
+                badge,
+            } => {
+                let vcpu = self.cap(vcpu)?;
+                self.with_badged(endpoint, FAULT_RIGHTS, badge, |k, scratch| {
+                    k.set_vcpu_route(vcpu, route, scratch)
+                })
+            }
+            Command::RouteHypercall {
+                vcpu,
+                number,
+                route,
+            } => {
+                let vcpu = self.cap(vcpu)?;
+                self.kernel
+                    .route_hypercall(vcpu, number, route)
+                    .map_err(Reason::Kernel)
+            }
+            Command::RouteExit { vcpu, exit, route } => {
+                let vcpu = self.cap(vcpu)?;
+                let exit = GuestExit::from_number(exit.into()).ok_or(Reason::Exit(exit))?;
+                self.kernel
+                    .route_exit(vcpu, exit, route)
+                    .map_err(Reason::Kernel)
             }
         }
     }

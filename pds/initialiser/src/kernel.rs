@@ -2,7 +2,7 @@
 //! The kernel as the initialiser sees it.
 
 use core::fmt::Debug;
-use partita_abi::{CapRights, ObjectType};
+use partita_abi::{CapRights, GuestExit, ObjectType};
 use partita_capdl::Trigger;
 
 /// A slot in some CNode.
@@ -112,4 +112,31 @@ pub trait Kernel {
     fn name_thread(&mut self, tcb: u64, name: &str);
     /// `TCBResume`.
     fn resume(&mut self, tcb: u64) -> Result<(), Self::Error>;
+    /// `LPIDControlAssign`.
+    fn assign_lpid(&mut self, control: u64, gspace: u64) -> Result<(), Self::Error>;
+    /// `HPTBind`.
+    fn bind_hpt(
+        &mut self,
+        hpt: u64,
+        gspace: u64,
+        gfns: u64,
+        vrma_bits: u8,
+    ) -> Result<(), Self::Error>;
+    /// `HPTMapView`.
+    fn map_hpt_view(&mut self, hpt: u64, vspace: u64, vaddr: u64) -> Result<(), Self::Error>;
+    /// `GSpaceMakeView`.
+    fn make_view(
+        &mut self,
+        gspace: u64,
+        to: Destination,
+        rights: CapRights,
+    ) -> Result<(), Self::Error>;
+    /// `VCPUBind`.
+    fn bind_vcpu(&mut self, vcpu: u64, id: u64, tcb: u64, gspace: u64) -> Result<(), Self::Error>;
+    /// `VCPUSetRoute`.
+    fn set_vcpu_route(&mut self, vcpu: u64, route: u8, endpoint: u64) -> Result<(), Self::Error>;
+    /// `VCPURouteHypercall`.
+    fn route_hypercall(&mut self, vcpu: u64, number: u64, route: u8) -> Result<(), Self::Error>;
+    /// `VCPURouteExit`.
+    fn route_exit(&mut self, vcpu: u64, exit: GuestExit, route: u8) -> Result<(), Self::Error>;
 }

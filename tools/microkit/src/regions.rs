@@ -7,13 +7,15 @@ use crate::elf::Elf;
 use crate::error::Error;
 use crate::files::Files;
 use crate::memory::Memory;
-use crate::sdf::{Map, Place, Problem, SdfError, SetVarValue, System};
+use crate::sdf::{GrantKind, Map, Place, Problem, SdfError, SetVarValue, System};
 use crate::spaces::Spaces;
 use std::sync::Arc;
 
 const SMALL: u8 = 12;
 const MEDIUM: u8 = 16;
 const LARGE: u8 = 21;
+/// Views of guest memory are mapped below this address.
+const VIEW_TOP: u64 = 1 << 42;
 
 /// A memory region.
 #[derive(Clone, Debug)]
@@ -65,15 +67,28 @@ pub fn resolve(
     let mut regions = Vec::new();
     for (index, region) in system.regions.iter().enumerate() {
         let contents = match &region.prefill_path {
+            Some(path) if region.guest_image => Some(files.find("guest image", path)?.bytes),
             Some(path) => Some(files.find("prefill file", path)?.bytes),
-            None => None,
+            None => region.text.clone(),
         };
         let length = contents.as_ref().map(|c| c.len() as u64);
         if length == Some(0) {
             let path = region.prefill_path.clone().unwrap_or_default();
             return Err(error(&region.place, Problem::PrefillEmpty(path)));
         }
-        let page = 1u64 << region.page_bits.unwrap_or(SMALL);
+        let maps = || {
+            system
+                .pds
+                .iter()
+                .flat_map(|pd| &pd.maps)
+                .filter(|m| m.region == index)
+        };
+        let image_bits = region.guest_image.then(|| {
+            let vaddrs = maps().fold(0, |a, m| a | m.vaddr);
+            image_page_bits(length.unwrap_or(0), vaddrs)
+        });
+        let page_bits = region.page_bits.or(image_bits);
+        let page = 1u64 << page_bits.unwrap_or(SMALL);
         let size = region
             .size
             .or(length.map(|l| l.next_multiple_of(page)))
@@ -85,13 +100,6 @@ pub fn resolve(
                 Problem::PrefillTooLong { size, file, path },
             ));
         }
-        let maps = || {
-            system
-                .pds
-                .iter()
-                .flat_map(|pd| &pd.maps)
-                .filter(|m| m.region == index)
-        };
         let alignment = maps().fold(size | region.phys_addr.unwrap_or(0), |a, m| a | m.vaddr);
         let natural = [LARGE, MEDIUM]
             .into_iter()
@@ -99,7 +107,7 @@ pub fn resolve(
         regions.push(Region {
             name: region.name.clone(),
             size,
-            page_bits: region.page_bits.or(natural).unwrap_or(SMALL),
+            page_bits: page_bits.or(natural).unwrap_or(SMALL),
             paddr: region.phys_addr,
             device: region
                 .phys_addr
@@ -122,6 +130,15 @@ pub fn resolve(
     }
     check_physical(system, &regions)?;
     Ok(regions)
+}
+
+/// log2 of the page size of a guest's image: the largest that the addresses permit and of which the
+/// image fills at least half.
+fn image_page_bits(length: u64, vaddrs: u64) -> u8 {
+    [LARGE, MEDIUM]
+        .into_iter()
+        .find(|&bits| vaddrs.is_multiple_of(1 << bits) && length >= 1 << (bits - 1))
+        .unwrap_or(SMALL)
 }
 
 fn names(value: SetVarValue, region: usize) -> bool {
@@ -198,7 +215,46 @@ fn check_overlaps(system: &System, pd: usize, regions: &[Region], elf: &Elf) -> 
             format!("the mapping of '{name}' at line {}", map.place.row),
         ));
     }
+    for grant in &domain.grants {
+        let Some((start, size, top)) = window(system, grant.kind) else {
+            continue;
+        };
+        let place = &grant.place;
+        let Some(end) = start.checked_add(size) else {
+            return Err(error(place, Problem::Wraps(start)));
+        };
+        if end > top {
+            return Err(error(place, Problem::AboveViews { start, end, top }));
+        }
+        if end > limit {
+            let pd = domain.name.clone();
+            return Err(error(
+                place,
+                Problem::AboveLimit {
+                    start,
+                    end,
+                    limit,
+                    pd,
+                },
+            ));
+        }
+        if let Some((.., other)) = taken.iter().find(|(s, e, _)| start < *e && *s < end) {
+            let other = other.clone();
+            return Err(error(place, Problem::Overlap { start, end, other }));
+        }
+        let name = format!("the window of <{}> at line {}", place.element, place.row);
+        taken.push((start, end, name));
+    }
     Ok(())
+}
+
+/// Addresses at which a domain sees or will see an object: start, bytes, and where they must end.
+fn window(system: &System, grant: GrantKind) -> Option<(u64, u64, u64)> {
+    match grant {
+        GrantKind::View { vaddr, count, .. } => Some((vaddr?, u64::from(count) << SMALL, VIEW_TOP)),
+        GrantKind::Hpt { vm, vaddr } => Some((vaddr?, 1 << system.vms[vm].hpt_order, u64::MAX)),
+        _ => None,
+    }
 }
 
 fn check_physical(system: &System, regions: &[Region]) -> Result<(), Error> {

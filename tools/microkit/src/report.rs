@@ -49,6 +49,7 @@ fn cap(model: &Model, cap: &Cap) -> String {
             format!("{name} ({}{badge})", rights(cap.rights))
         }
         Object::CNode { .. } => format!("{name} (guard bits {})", cap.badge & 63),
+        Object::GSpace if cap.view => format!("view of {name} ({})", rights(cap.rights)),
         _ => name.into(),
     }
 }
@@ -57,6 +58,63 @@ fn cap(model: &Model, cap: &Cap) -> String {
 pub fn write(model: &Model, lowered: &Lowered, figures: &Figures) -> String {
     let mut out = String::new();
     sections(&mut out, model, lowered, figures).map_or_else(|e| e.to_string(), |()| out)
+}
+
+/// Guests and timers, if there are any.
+fn guests(out: &mut String, model: &Model) -> std::fmt::Result {
+    let mut title = "\n# Guest Details\n";
+    for named in &model.objects {
+        match &named.object {
+            Object::Hpt {
+                order,
+                gspace,
+                vrma_bits,
+                views,
+                ..
+            } => {
+                let gspace = model.name(*gspace);
+                writeln!(
+                    out,
+                    "{title}{}: order {order}, of {gspace}, VRMA pages of {:#x} bytes",
+                    named.name,
+                    1u64 << vrma_bits
+                )?;
+                for &(vspace, vaddr) in views {
+                    let vspace = model.name(vspace);
+                    writeln!(out, "    shown in {vspace} from {vaddr:#x}")?;
+                }
+            }
+            Object::VCpu(v) => {
+                writeln!(out, "{title}{}: id {}", named.name, v.id)?;
+                if let Object::GuestTcb(t) = &model.objects[v.tcb].object {
+                    writeln!(out, "    {}: priority {}", model.name(v.tcb), t.priority)?;
+                    if let Object::SchedContext {
+                        core,
+                        budget_us,
+                        period_us,
+                        ..
+                    } = model.objects[t.sc].object
+                    {
+                        let sc = model.name(t.sc);
+                        writeln!(out, "    {sc}: core {core}, {budget_us} of {period_us} us")?;
+                    }
+                    writeln!(out, "    exits go to {}", cap(model, &t.fault))?;
+                }
+                for (endpoint, targets) in &v.routes {
+                    let names: Vec<_> = targets.iter().map(ToString::to_string).collect();
+                    let endpoint = cap(model, endpoint);
+                    writeln!(out, "    to {endpoint}: {}", names.join(" "))?;
+                }
+            }
+            Object::Timer { notification } => {
+                let signals = cap(model, notification);
+                writeln!(out, "{title}{}: signals {signals}", named.name)?;
+            }
+            _ => continue,
+        }
+        title = "";
+    }
+    Ok(())
 }
 
 fn sections(
@@ -135,6 +193,8 @@ fn sections(
             writeln!(out, "    bound to {}", model.name(notification))?;
         }
     }
+
+    guests(out, model)?;
 
     writeln!(out, "\n# CNode Details")?;
     for named in &model.objects {

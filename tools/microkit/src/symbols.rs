@@ -47,6 +47,7 @@ pub fn of_pd(system: &System, regions: &[Region], pd: usize) -> Vec<Patch> {
                 regions[r].contents.as_ref().map_or(0, |c| c.len() as u64)
             }
             SetVarValue::Paddr(r) => regions[r].paddr.unwrap_or(0),
+            SetVarValue::Vcpus(vm) => system.vms[vm].vcpus.len() as u64,
         };
         patches.push(word(&setvar.symbol, value));
     }

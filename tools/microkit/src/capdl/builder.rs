@@ -2,13 +2,13 @@
 //! Builds the model of a system. The steps follow the table of slots in `kernel-config/abi.toml`
 //! (`[microkit]`).
 
-use super::model::{Backing, Cap, Model, Object, ObjectId, Page, ROOT_LEVEL, Tcb};
+use super::model::{Backing, Cap, GuestTcb, Model, Object, ObjectId, Page, ROOT_LEVEL, Tcb, VCpu};
 use crate::board::Config;
 use crate::elf::{Elf, PAGE};
 use crate::image::Layout;
 use crate::plan::Plan;
 use crate::regions::Region;
-use crate::sdf::{GrantKind, System};
+use crate::sdf::{CNODE_BASE, Grant, GrantKind, System, VirtualMachine};
 use crate::spaces::Spaces;
 use partita_abi::{CapRights, address_space, badge, microkit};
 use std::collections::BTreeMap;
@@ -26,6 +26,11 @@ const MONITOR_REPLY_SLOT: u32 = 2;
 const MONITOR_TCB_BASE: u32 = microkit::OUTPUT_NOTIFICATION_BASE as u32;
 const MONITOR_SC_BASE: u32 = microkit::IRQ_BASE as u32;
 const MONITOR_NOTIFICATION_BASE: u32 = microkit::CHILD_TCB_BASE as u32;
+
+/// An entry of a hash page table has 16 bytes, its guest frame number 4.
+const HPTE_BYTES_PER_GFN_BYTE_BITS: u8 = 2;
+/// Where the id of a vCPU is in the badge of its hypercalls.
+const VCPU_ID_SHIFT: u32 = 32;
 
 /// Right to receive, and nothing else.
 const RECEIVE: CapRights = CapRights::READ;
@@ -59,6 +64,24 @@ struct Thread {
     tcb: ObjectId,
     sc: ObjectId,
     vspace: ObjectId,
+}
+
+/// A guest's objects.
+struct Guest {
+    gspace: ObjectId,
+    hpt: ObjectId,
+    vcpus: Vec<ObjectId>,
+}
+
+/// Who gets a grant.
+struct Holder<'a> {
+    name: &'a str,
+    notification: ObjectId,
+    vspace: ObjectId,
+    /// The Microkit CNode.
+    cnode: ObjectId,
+    /// The root CNode.
+    root: ObjectId,
 }
 
 struct Builder<'a> {
@@ -170,12 +193,7 @@ pub fn build(input: Input<'_>) -> Model {
             };
             for (i, &frame) in regions[map.region].iter().enumerate() {
                 let vaddr = map.vaddr + ((i as u64) << region.page_bits);
-                let cap = Cap {
-                    object: frame,
-                    rights,
-                    badge: 0,
-                    page: Some(page),
-                };
+                let cap = Cap::mapped(frame, rights, page);
                 b.model
                     .map(thread.vspace, &domain.name, vaddr, region.page_bits, cap);
             }
@@ -185,7 +203,7 @@ pub fn build(input: Input<'_>) -> Model {
         roots.push(root);
     }
 
-    // 5. Each domain's own capabilities. Slot 2 (own fault endpoint) stays empty.
+    // 5. Each domain's own capabilities, guests and grants. Slot 2 (own fault endpoint) stays empty.
     for (pd, domain) in system.pds.iter().enumerate() {
         let cnode = cnodes[pd];
         let own = |slot: usize| slot as u32;
@@ -227,14 +245,21 @@ pub fn build(input: Input<'_>) -> Model {
             let slot = microkit::CHILD_TCB_BASE as u32 + u32::from(id);
             b.model.place(cnode, slot, Cap::full(threads[child].tcb));
         }
+    }
+    let mut guests = Vec::new();
+    for vm in &system.vms {
+        guests.push(b.guest(vm, &endpoints, cnodes[vm.pd]));
+    }
+    for (pd, domain) in system.pds.iter().enumerate() {
+        let holder = Holder {
+            name: &domain.name,
+            notification: notifications[pd],
+            vspace: threads[pd].vspace,
+            cnode: cnodes[pd],
+            root: roots[pd],
+        };
         for grant in &domain.grants {
-            let of = &threads[grant.pd];
-            let object = match grant.kind {
-                GrantKind::Tcb => of.tcb,
-                GrantKind::SchedContext => of.sc,
-                GrantKind::VSpace => of.vspace,
-            };
-            b.model.place(roots[pd], grant.slot, Cap::full(object));
+            b.grant(&holder, grant, &threads, &guests);
         }
     }
 
@@ -393,37 +418,17 @@ impl<'a> Builder<'a> {
                 };
                 sequence += 1;
                 let vaddr = segment.start() + i * PAGE;
-                self.map_small(
-                    vspace,
-                    name,
-                    vaddr,
-                    Cap {
-                        object,
-                        rights,
-                        badge: 0,
-                        page: Some(page),
-                    },
-                );
+                self.map_small(vspace, name, vaddr, Cap::mapped(object, rights, page));
             }
         }
 
         for i in 0..(spaces.stack_top - spaces.stack_bottom) / PAGE {
             let object = self.zeroed(format!("{name}_stack_{i:09}"));
-            let cap = Cap {
-                object,
-                rights: both,
-                badge: 0,
-                page: Some(data),
-            };
+            let cap = Cap::mapped(object, both, data);
             self.map_small(vspace, name, spaces.stack_bottom + i * PAGE, cap);
         }
         let ipc_buffer = self.zeroed(format!("ipcbuf_{name}"));
-        let cap = Cap {
-            object: ipc_buffer,
-            rights: both,
-            badge: 0,
-            page: Some(data),
-        };
+        let cap = Cap::mapped(ipc_buffer, both, data);
         self.map_small(vspace, name, spaces.ipc_buffer, cap);
 
         let sc = self.model.add(
@@ -469,5 +474,168 @@ impl<'a> Builder<'a> {
     fn map_small(&mut self, vspace: ObjectId, name: &str, vaddr: u64, cap: Cap) {
         self.model
             .map(vspace, name, vaddr, address_space::PAGE_BITS as u8, cap);
+    }
+
+    /// Memory, hash page table and processors of a guest; the parent gets the processors and their
+    /// threads.
+    fn guest(
+        &mut self,
+        vm: &VirtualMachine,
+        endpoints: &[Option<ObjectId>],
+        parent: ObjectId,
+    ) -> Guest {
+        let system = self.input.system;
+        let name = &vm.name;
+        // Whoever gets exits waits on an endpoint: `System::needs_endpoint`.
+        let endpoint = |pd: usize, badge| {
+            let object = endpoints[pd].expect("a domain with exits has an endpoint");
+            Cap::minted(object, CALL, badge)
+        };
+        let gspace = self.model.add(format!("gspace_{name}"), Object::GSpace);
+        let bits = vm.hpt_order - HPTE_BYTES_PER_GFN_BYTE_BITS;
+        let gfns = self
+            .model
+            .add(format!("hptgfns_{name}"), Object::HptGfns { bits });
+        let hpt = Object::Hpt {
+            order: vm.hpt_order,
+            gspace,
+            gfns,
+            vrma_bits: vm.vrma_bits,
+            views: Vec::new(),
+        };
+        let hpt = self.model.add(format!("hpt_{name}"), hpt);
+        let mut vcpus = Vec::new();
+        for vcpu in &vm.vcpus {
+            let id = u64::from(vcpu.id);
+            let thread = format!("{name}_{id}");
+            let sc = Object::SchedContext {
+                core: vcpu.cpu,
+                budget_us: vm.budget,
+                period_us: vm.period,
+                badge: id,
+            };
+            let sc = self.model.add(format!("sc_{thread}"), sc);
+            let tcb = GuestTcb {
+                sc,
+                fault: endpoint(vm.pd, badge::FAULT | id),
+                priority: vm.priority,
+                name: thread.clone(),
+                vcpu: self.model.objects.len() + 1,
+            };
+            let tcb = self
+                .model
+                .add(format!("tcb_{thread}"), Object::GuestTcb(Box::new(tcb)));
+            let routes = system.endpoints(vm, vcpu.cpu).into_iter().map(|to| {
+                let badge = badge::PPC | id << VCPU_ID_SHIFT | u64::from(to.id);
+                (endpoint(to.pd, badge), to.targets)
+            });
+            let object = VCpu {
+                id: vcpu.id,
+                tcb,
+                gspace,
+                routes: routes.collect(),
+            };
+            let object = self
+                .model
+                .add(format!("vcpu_{thread}"), Object::VCpu(Box::new(object)));
+            let slot = |base: usize| base as u32 + u32::from(vcpu.id);
+            self.model
+                .place(parent, slot(microkit::VCPU_TCB_BASE), Cap::full(tcb));
+            self.model
+                .place(parent, slot(microkit::VCPU_BASE), Cap::full(object));
+            vcpus.push(object);
+        }
+        Guest { gspace, hpt, vcpus }
+    }
+
+    /// Puts what a `<cap_*>` grants into the holder's CSpace.
+    fn grant(&mut self, to: &Holder<'_>, grant: &Grant, threads: &[Thread], guests: &[Guest]) {
+        let mut slots = grant.slots();
+        let name = format!("{}_{}", to.name, grant.slot);
+        let page = address_space::PAGE_BITS as u8;
+        let cap = match grant.kind {
+            GrantKind::Tcb(pd) => Cap::full(threads[pd].tcb),
+            GrantKind::SchedContext(pd) => Cap::full(threads[pd].sc),
+            GrantKind::VSpace(pd) => Cap::full(threads[pd].vspace),
+            GrantKind::GSpace(vm) => Cap::full(guests[vm].gspace),
+            GrantKind::Platform => Cap::full(self.platform()),
+            GrantKind::Timer { id } => {
+                let notification = Cap::minted(to.notification, SIGNAL, 1 << id);
+                let timer = Object::Timer { notification };
+                Cap::full(self.model.add(format!("timer_{name}"), timer))
+            }
+            GrantKind::Untyped { bits, .. } => {
+                for slot in slots {
+                    let name = format!("untyped_{}_{slot}", to.name);
+                    let object = self.model.add(name, Object::Untyped { bits });
+                    self.model.place(to.root, slot, Cap::full(object));
+                }
+                return;
+            }
+            GrantKind::CNode { radix } => {
+                let object = self.cnode(&name, radix);
+                let own = CNODE_BASE as u32 + grant.slot;
+                self.model
+                    .place(to.cnode, own, Cap::minted(object, CapRights::ALL, 0));
+                let guard = address_space::WORD_BITS - microkit::ROOT_CNODE_BITS;
+                let guard = guard as u64 - u64::from(radix);
+                Cap::minted(object, CapRights::ALL, guard)
+            }
+            GrantKind::View {
+                vm, write, vaddr, ..
+            } => {
+                for (i, slot) in (0..).zip(slots) {
+                    let mut rights = CapRights::READ;
+                    if write {
+                        rights = rights.union(CapRights::WRITE);
+                    }
+                    let cap = Cap::view(guests[vm].gspace, rights);
+                    self.model.place(to.root, slot, cap);
+                    if let Some(vaddr) = vaddr {
+                        let vaddr = vaddr + (i << page);
+                        self.model.tables(to.vspace, to.name, vaddr, page);
+                    }
+                }
+                return;
+            }
+            GrantKind::Hpt { vm, vaddr } => {
+                let hpt = guests[vm].hpt;
+                if let Some(vaddr) = vaddr {
+                    self.show_table(hpt, to, vaddr);
+                }
+                Cap::full(hpt)
+            }
+            GrantKind::VCpu { vm, .. } => {
+                for (slot, &vcpu) in slots.zip(&guests[vm].vcpus) {
+                    self.model.place(to.root, slot, Cap::full(vcpu));
+                }
+                return;
+            }
+        };
+        let slot = slots.next().unwrap_or(grant.slot);
+        self.model.place(to.root, slot, cap);
+    }
+
+    /// The kernel's only PlatformControl.
+    fn platform(&mut self) -> ObjectId {
+        let found = self
+            .model
+            .objects
+            .iter()
+            .position(|named| matches!(named.object, Object::Platform));
+        found.unwrap_or_else(|| self.model.add("platform", Object::Platform))
+    }
+
+    /// The kernel shows the table in pages of 2 MiB, or of 4 KiB if it is smaller.
+    fn show_table(&mut self, hpt: ObjectId, to: &Holder<'_>, vaddr: u64) {
+        let Object::Hpt { order, views, .. } = &mut self.model.objects[hpt].object else {
+            unreachable!("a guest's table is a table");
+        };
+        views.push((to.vspace, vaddr));
+        let size = 1u64 << *order;
+        let page = if *order < 21 { 12 } else { 21 };
+        for offset in (0..size).step_by(1 << page) {
+            self.model.tables(to.vspace, to.name, vaddr + offset, page);
+        }
     }
 }

@@ -2,7 +2,8 @@
 //! `--capdl-json`: the model in the shape of upstream's capDL `Spec`, with its naming of objects and
 //! its slots of a TCB.
 
-use super::model::{Backing, Cap, Model, Object, ROOT_LEVEL, Tcb};
+use super::model::{Backing, Cap, GuestTcb, Model, Object, ROOT_LEVEL, Tcb, VCpu};
+use crate::sdf::Target;
 use partita_abi::CapRights;
 use partita_capdl::Trigger;
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ mod tcb_slot {
     pub const FAULT_EP: u32 = 5;
     pub const SC: u32 = 6;
     pub const BOUND_NOTIFICATION: u32 = 8;
+    pub const VCPU: u32 = 9;
 }
 
 fn rights(r: CapRights) -> Value {
@@ -40,7 +42,17 @@ fn cap(model: &Model, c: &Cap) -> Value {
         Object::CNode { .. } => json!({
             "CNode": { "object": object, "guard": c.badge >> 6, "guard_size": c.badge & 63 }
         }),
-        Object::Tcb(_) => simple("Tcb"),
+        Object::Tcb(_) | Object::GuestTcb(_) => simple("Tcb"),
+        Object::GSpace if c.view => json!({
+            "GSpaceView": { "object": object, "rights": rights(c.rights) }
+        }),
+        Object::GSpace => simple("GSpace"),
+        Object::Hpt { .. } => simple("Hpt"),
+        Object::HptGfns { .. } => simple("HptGfns"),
+        Object::VCpu(_) => simple("VCpu"),
+        Object::Untyped { .. } => simple("Untyped"),
+        Object::Timer { .. } => simple("Timer"),
+        Object::Platform => simple("PlatformControl"),
         Object::SchedContext { .. } => simple("SchedContext"),
         Object::Frame { .. } => json!({
             "Frame": {
@@ -95,6 +107,54 @@ fn tcb(model: &Model, t: &Tcb) -> Value {
     })
 }
 
+fn guest_tcb(model: &Model, t: &GuestTcb) -> Value {
+    let list = [
+        (tcb_slot::FAULT_EP, t.fault),
+        (tcb_slot::SC, Cap::full(t.sc)),
+        (tcb_slot::VCPU, Cap::full(t.vcpu)),
+    ];
+    let affinity = match model.objects[t.sc].object {
+        Object::SchedContext { core, .. } => core,
+        _ => 0,
+    };
+    json!({
+        "Tcb": {
+            "slots": slots(model, list.iter().map(|(slot, c)| (*slot, c))),
+            "extra": {
+                "affinity": affinity,
+                "prio": t.priority,
+                "max_prio": 0,
+                "resume": false,
+            },
+        }
+    })
+}
+
+/// Slots: thread, memory, then the endpoints of the routes.
+fn vcpu(model: &Model, v: &VCpu) -> Value {
+    let mut list = vec![Cap::full(v.tcb), Cap::full(v.gspace)];
+    list.extend(v.routes.iter().map(|(endpoint, _)| *endpoint));
+    let mut hypercalls = Vec::new();
+    let mut exits = Vec::new();
+    for (route, (_, targets)) in v.routes.iter().enumerate() {
+        for target in targets {
+            let entry = json!({ "name": target.to_string(), "route": route });
+            match target {
+                Target::Hypercall(_) => hypercalls.push(entry),
+                Target::Exit(_) => exits.push(entry),
+            }
+        }
+    }
+    json!({
+        "VCpu": {
+            "id": v.id,
+            "slots": slots(model, (0..).zip(&list)),
+            "hypercalls": hypercalls,
+            "exits": exits,
+        }
+    })
+}
+
 fn object(model: &Model, object: &Object) -> Value {
     match object {
         Object::Endpoint => json!("Endpoint"),
@@ -145,6 +205,35 @@ fn object(model: &Model, object: &Object) -> Value {
                 "slots": [[0, cap(model, notification)]],
             }
         }),
+        Object::Untyped { bits } => json!({ "Untyped": { "size_bits": bits } }),
+        Object::Timer { notification } => json!({
+            "Timer": { "slots": [[0, cap(model, notification)]] }
+        }),
+        Object::Platform => json!("PlatformControl"),
+        Object::GSpace => json!("GSpace"),
+        Object::Hpt {
+            order,
+            gspace,
+            gfns,
+            vrma_bits,
+            views,
+        } => json!({
+            "Hpt": {
+                "size_bits": order,
+                "vrma_page_bits": vrma_bits,
+                "slots": [
+                    [0, cap(model, &Cap::full(*gspace))],
+                    [1, cap(model, &Cap::full(*gfns))],
+                ],
+                "views": views
+                    .iter()
+                    .map(|(vspace, vaddr)| json!({ "object": vspace, "vaddr": vaddr }))
+                    .collect::<Vec<_>>(),
+            }
+        }),
+        Object::HptGfns { bits } => json!({ "HptGfns": { "size_bits": bits } }),
+        Object::GuestTcb(t) => guest_tcb(model, t),
+        Object::VCpu(v) => vcpu(model, v),
     }
 }
 

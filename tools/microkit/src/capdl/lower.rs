@@ -4,6 +4,8 @@
 use super::model::{Backing, Model, Object, ObjectId, Page, ROOT_LEVEL, entry_bits};
 use crate::error::Error;
 use crate::memory::SPLIT_SLOTS;
+use crate::sdf::Target;
+use partita_abi::init_cnode;
 use partita_capdl::{CapRef, Command, Fault, Header, MAGIC, VERSION, encode};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -78,9 +80,11 @@ pub fn lower(model: &Model, image_frames: u32) -> Result<Lowered, Error> {
     l.issue_irqs();
     l.sched_contexts();
     l.address_spaces();
-    l.irq_notifications();
+    l.guest_spaces();
+    l.notifications();
     l.cnodes();
     l.threads();
+    l.vcpus();
     l.drop_and_start();
 
     let header = Header {
@@ -133,6 +137,9 @@ impl<'m> Lowering<'m> {
             } = named.object
             {
                 self.caps[id] = CapRef::ImageFrame(frame);
+            }
+            if let Object::Platform = named.object {
+                self.caps[id] = CapRef::Boot(init_cnode::PLATFORM_CONTROL as u32);
             }
             let Some((ty, size_bits, bytes_bits)) = named.object.retype() else {
                 continue;
@@ -404,26 +411,83 @@ impl<'m> Lowering<'m> {
         CapRef::Slot(slot)
     }
 
-    /// Step 5: what interrupts signal.
-    fn irq_notifications(&mut self) {
-        for (id, named) in self.model.objects.iter().enumerate() {
-            if let Object::Irq { notification, .. } = &named.object {
-                self.commands.push(Command::SetIrqNotification {
-                    handler: self.cap(id),
-                    notification: self.cap(notification.object),
-                    badge: notification.badge,
-                });
+    /// Step 5: guest-physical address spaces, hash page tables, and the views of both.
+    fn guest_spaces(&mut self) {
+        let model = self.model;
+        for (id, named) in model.objects.iter().enumerate() {
+            if matches!(named.object, Object::GSpace) {
+                let gspace = self.cap(id);
+                self.commands.push(Command::AssignLpid { gspace });
+            }
+        }
+        for (id, named) in model.objects.iter().enumerate() {
+            match &named.object {
+                Object::Hpt {
+                    gspace,
+                    gfns,
+                    vrma_bits,
+                    views,
+                    ..
+                } => {
+                    let hpt = self.cap(id);
+                    self.commands.push(Command::BindHpt {
+                        hpt,
+                        gspace: self.cap(*gspace),
+                        gfns: self.cap(*gfns),
+                        vrma_bits: *vrma_bits,
+                    });
+                    for &(vspace, vaddr) in views {
+                        let vspace = self.cap(vspace);
+                        self.commands
+                            .push(Command::MapHptView { hpt, vspace, vaddr });
+                    }
+                }
+                Object::CNode { radix, slots } => {
+                    for (&index, view) in slots.iter().filter(|(_, cap)| cap.view) {
+                        self.commands.push(Command::MakeView {
+                            gspace: self.cap(view.object),
+                            cnode: self.cap(id),
+                            index,
+                            depth: *radix,
+                            rights: view.rights.0 as u8,
+                        });
+                    }
+                }
+                _ => (),
             }
         }
     }
 
-    /// Step 6: CSpaces. Rights and badge only where the object has them.
+    /// Step 6: what interrupts and timers signal.
+    fn notifications(&mut self) {
+        for (id, named) in self.model.objects.iter().enumerate() {
+            match &named.object {
+                Object::Irq { notification, .. } => {
+                    self.commands.push(Command::SetIrqNotification {
+                        handler: self.cap(id),
+                        notification: self.cap(notification.object),
+                        badge: notification.badge,
+                    });
+                }
+                Object::Timer { notification } => {
+                    self.commands.push(Command::SetTimerNotification {
+                        timer: self.cap(id),
+                        notification: self.cap(notification.object),
+                        badge: notification.badge,
+                    });
+                }
+                _ => (),
+            }
+        }
+    }
+
+    /// Step 7: CSpaces. Rights and badge only where the object has them.
     fn cnodes(&mut self) {
         for (id, named) in self.model.objects.iter().enumerate() {
             let Object::CNode { radix, slots } = &named.object else {
                 continue;
             };
-            for (&index, cap) in slots {
+            for (&index, cap) in slots.iter().filter(|(_, cap)| !cap.view) {
                 let badge = match self.model.objects[cap.object].object {
                     Object::CNode { .. } => Some(cap.badge),
                     Object::Endpoint | Object::Notification if cap.badge != 0 => Some(cap.badge),
@@ -441,7 +505,7 @@ impl<'m> Lowering<'m> {
         }
     }
 
-    /// Step 7: threads.
+    /// Step 8: threads.
     fn threads(&mut self) {
         for (id, named) in self.model.objects.iter().enumerate() {
             let Object::Tcb(t) = &named.object else {
@@ -482,15 +546,67 @@ impl<'m> Lowering<'m> {
         }
     }
 
-    /// Step 8: authority goes before the first thread starts. What stays in the root task's CNode
+    /// Step 9: processors of guests: threads with a scheduling context and exits, and no more. They are
+    /// started by their parents.
+    fn vcpus(&mut self) {
+        let model = self.model;
+        for (id, named) in model.objects.iter().enumerate() {
+            let Object::VCpu(v) = &named.object else {
+                continue;
+            };
+            let (vcpu, tcb) = (self.cap(id), self.cap(v.tcb));
+            if let Object::GuestTcb(t) = &model.objects[v.tcb].object {
+                self.commands.push(Command::SetSchedParams {
+                    tcb,
+                    mcp: 0,
+                    priority: t.priority,
+                    sc: self.cap(t.sc),
+                    fault: Some(Fault {
+                        endpoint: self.cap(t.fault.object),
+                        badge: t.fault.badge,
+                    }),
+                });
+                let name = &t.name;
+                self.commands.push(Command::NameThread { tcb, name });
+            }
+            self.commands.push(Command::BindVcpu {
+                vcpu,
+                id: v.id.into(),
+                tcb,
+                gspace: self.cap(v.gspace),
+            });
+            for (route, (endpoint, targets)) in (0..).zip(&v.routes) {
+                self.commands.push(Command::SetVcpuRoute {
+                    vcpu,
+                    route,
+                    endpoint: self.cap(endpoint.object),
+                    badge: endpoint.badge,
+                });
+                self.commands
+                    .extend(targets.iter().map(|target| match *target {
+                        Target::Hypercall(number) => Command::RouteHypercall {
+                            vcpu,
+                            number,
+                            route,
+                        },
+                        Target::Exit(exit) => Command::RouteExit { vcpu, exit, route },
+                    }));
+            }
+        }
+    }
+
+    /// Step 10: authority goes before the first thread starts. What stays in the root task's CNode
     /// is what would be undone or destroyed with its last capability: mapped frames and their
-    /// tables, and threads, scheduling contexts and bound notifications that nobody else holds.
+    /// tables, and threads, scheduling contexts, bound notifications and parts of guests that nobody
+    /// else holds.
     fn drop_and_start(&mut self) {
         let (mut held, mut mapped) = (BTreeSet::new(), BTreeSet::new());
         for named in &self.model.objects {
             match &named.object {
                 Object::PageTable { slots, .. } => mapped.extend(slots.values().map(|c| c.object)),
-                Object::CNode { slots, .. } => held.extend(slots.values().map(|c| c.object)),
+                Object::CNode { slots, .. } => {
+                    held.extend(slots.values().filter(|c| !c.view).map(|c| c.object));
+                }
                 Object::Tcb(t) => held.extend([t.cspace.object, t.vspace]),
                 Object::Irq { notification, .. } => held.extend([notification.object]),
                 _ => (),
@@ -508,7 +624,8 @@ impl<'m> Lowering<'m> {
                 | Object::PageTable {
                     level: 1..ROOT_LEVEL,
                     ..
-                } => false,
+                }
+                | Object::Platform => false,
                 Object::Tcb(_) => after_start.insert(self.cap(id)),
                 _ => now.insert(self.cap(id)),
             };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Objects and capabilities of a system.
 
+use crate::sdf::Target;
 use partita_abi::{CapRights, ObjectType};
 use partita_capdl::Trigger;
 use std::collections::BTreeMap;
@@ -80,6 +81,70 @@ pub enum Object {
         /// What it signals, with the badge of the signal.
         notification: Cap,
     },
+    /// Untyped memory for a domain.
+    Untyped {
+        /// log2 of its bytes.
+        bits: u8,
+    },
+    /// Timer.
+    Timer {
+        /// What it signals, with the badge of the signal.
+        notification: Cap,
+    },
+    /// Power off, restart, clock: there is one, made by the kernel.
+    Platform,
+    /// Guest-physical address space. It has an LPID.
+    GSpace,
+    /// Hash page table, bound to a GSpace.
+    Hpt {
+        /// log2 of its bytes.
+        order: u8,
+        /// The GSpace.
+        gspace: ObjectId,
+        /// Its array of guest frame numbers.
+        gfns: ObjectId,
+        /// log2 of the page size of the virtual real mode area.
+        vrma_bits: u8,
+        /// Address spaces in which the real table is shown, and where.
+        views: Vec<(ObjectId, u64)>,
+    },
+    /// Guest frame numbers of a hash page table.
+    HptGfns {
+        /// log2 of its bytes.
+        bits: u8,
+    },
+    /// Thread of a guest's processor.
+    GuestTcb(Box<GuestTcb>),
+    /// A guest's processor.
+    VCpu(Box<VCpu>),
+}
+
+/// Thread of a guest's processor: no spaces, no buffer.
+#[derive(Clone, Debug)]
+pub struct GuestTcb {
+    /// Its scheduling context.
+    pub sc: ObjectId,
+    /// Where exits go that have no route.
+    pub fault: Cap,
+    /// Priority.
+    pub priority: u8,
+    /// Its name.
+    pub name: String,
+    /// The VCPU.
+    pub vcpu: ObjectId,
+}
+
+/// A guest's processor.
+#[derive(Clone, Debug)]
+pub struct VCpu {
+    /// Its id.
+    pub id: u8,
+    /// Its thread.
+    pub tcb: ObjectId,
+    /// Memory of the guest.
+    pub gspace: ObjectId,
+    /// Endpoints that it calls, and what goes there.
+    pub routes: Vec<(Cap, Vec<Target>)>,
 }
 
 /// Where a frame comes from.
@@ -109,6 +174,8 @@ pub struct Cap {
     pub badge: u64,
     /// How a frame is mapped.
     pub page: Option<Page>,
+    /// Of a GSpace: only a view of it.
+    pub view: bool,
 }
 
 /// How a frame is mapped.
@@ -165,6 +232,7 @@ impl Cap {
             rights: CapRights::ALL,
             badge: 0,
             page: None,
+            view: false,
         }
     }
 
@@ -175,6 +243,23 @@ impl Cap {
             rights,
             badge,
             page: None,
+            view: false,
+        }
+    }
+
+    /// Of a frame, mapped like this.
+    pub const fn mapped(object: ObjectId, rights: CapRights, page: Page) -> Cap {
+        Cap {
+            page: Some(page),
+            ..Cap::minted(object, rights, 0)
+        }
+    }
+
+    /// A view of a GSpace.
+    pub const fn view(gspace: ObjectId, rights: CapRights) -> Cap {
+        Cap {
+            view: true,
+            ..Cap::minted(gspace, rights, 0)
         }
     }
 }
@@ -193,13 +278,20 @@ impl Object {
                 *radix,
                 radix + ObjectType::CNode.bits() as u8,
             )),
-            Object::Tcb(_) => fixed(ObjectType::Tcb),
+            Object::Tcb(_) | Object::GuestTcb(_) => fixed(ObjectType::Tcb),
+            Object::Untyped { bits } => Some((ObjectType::Untyped, *bits, *bits)),
+            Object::Timer { .. } => fixed(ObjectType::Timer),
+            Object::GSpace => fixed(ObjectType::GSpace),
+            Object::Hpt { order, .. } => Some((ObjectType::Hpt, *order, *order)),
+            Object::HptGfns { bits } => Some((ObjectType::HptGfns, *bits, *bits)),
+            Object::VCpu(_) => fixed(ObjectType::VCpu),
             Object::SchedContext { .. } => fixed(ObjectType::SchedContext),
             Object::Frame {
                 backing: Backing::Image { .. },
                 ..
             }
-            | Object::Irq { .. } => None,
+            | Object::Irq { .. }
+            | Object::Platform => None,
             Object::Frame { bits, .. } => fixed(match bits {
                 21 => ObjectType::Frame2M,
                 16 => ObjectType::Frame64K,
@@ -219,7 +311,7 @@ impl Object {
             Object::Notification => "Notification",
             Object::Reply => "Reply",
             Object::CNode { .. } => "CNode",
-            Object::Tcb(_) => "TCB",
+            Object::Tcb(_) | Object::GuestTcb(_) => "TCB",
             Object::SchedContext { .. } => "SchedContext",
             Object::Frame { bits: 21, .. } => "Frame2M",
             Object::Frame { bits: 16, .. } => "Frame64K",
@@ -229,6 +321,13 @@ impl Object {
             } => "VSpace",
             Object::PageTable { .. } => "PageTable",
             Object::Irq { .. } => "IRQHandler",
+            Object::Untyped { .. } => "Untyped",
+            Object::Timer { .. } => "Timer",
+            Object::Platform => "PlatformControl",
+            Object::GSpace => "GSpace",
+            Object::Hpt { .. } => "HPT",
+            Object::HptGfns { .. } => "HPTGfns",
+            Object::VCpu(_) => "VCPU",
         }
     }
 }
@@ -270,9 +369,30 @@ impl Model {
     /// # Panics
     /// `root` is not an address space, or something is mapped there: a mistake of the builder.
     pub fn map(&mut self, root: ObjectId, suffix: &str, vaddr: u64, bits: u8, cap: Cap) {
+        let (table, index) = self.tables(root, suffix, vaddr, bits);
+        let Object::PageTable { slots, .. } = &mut self.objects[table].object else {
+            panic!("'{}' is not a page table", self.objects[table].name);
+        };
+        let old = slots.insert(index, cap);
+        assert!(old.is_none(), "{vaddr:#x} is mapped twice for '{suffix}'");
+    }
+
+    /// Makes the tables on the way to a page of `1 << bits` bytes. Answers the last of them and the
+    /// page's index in it.
+    ///
+    /// # Panics
+    /// `root` is not an address space, or a page is in the way: a mistake of the builder.
+    pub fn tables(
+        &mut self,
+        root: ObjectId,
+        suffix: &str,
+        vaddr: u64,
+        bits: u8,
+    ) -> (ObjectId, u32) {
         let leaf = if bits == 21 { 2 } else { 1 };
         let mut table = root;
-        for level in (leaf..=ROOT_LEVEL).rev() {
+        let mut level = ROOT_LEVEL;
+        loop {
             let index_bits = entry_bits(level);
             let next = self.objects.len();
             let Object::PageTable {
@@ -283,9 +403,7 @@ impl Model {
             };
             let index = ((vaddr - *base) >> index_bits) as u32;
             if level == leaf {
-                let old = slots.insert(index, cap);
-                assert!(old.is_none(), "{vaddr:#x} is mapped twice for '{suffix}'");
-                return;
+                return (table, index);
             }
             table = slots.entry(index).or_insert(Cap::full(next)).object;
             if table == next {
@@ -299,6 +417,7 @@ impl Model {
                     },
                 );
             }
+            level -= 1;
         }
     }
 }

@@ -161,6 +161,8 @@ pub enum Problem {
         limit: u64,
         pd: String,
     },
+    #[error("addresses {start:#x}..{end:#x} reach above {top:#x}: views are mapped below it")]
+    AboveViews { start: u64, end: u64, top: u64 },
     #[error("the end of the addresses from {0:#x} is beyond 64 bits")]
     Wraps(u64),
     #[error(
@@ -185,6 +187,62 @@ pub enum Problem {
     PrefillTooLong { size: u64, file: u64, path: String },
     #[error("'{0}' is empty")]
     PrefillEmpty(String),
+
+    // Guests.
+    #[error("virtual machine '{name}' is already defined at line {row}")]
+    DuplicateVm { name: String, row: u32 },
+    #[error("at most one <virtual_machine> is allowed in a protection domain")]
+    SecondVm,
+    #[error("unknown virtual machine '{0}'")]
+    UnknownVm(String),
+    #[error("at least one <vcpu> is needed")]
+    NoVcpus,
+    #[error(
+        "id {id} is already used by the <{element}> at line {row}, and '{pd}' has to do with both"
+    )]
+    DuplicateVcpuId {
+        id: u8,
+        element: String,
+        row: u32,
+        pd: String,
+    },
+    #[error("attribute 'hypercalls': '{0}' is neither the name nor the number of a hypercall")]
+    UnknownHypercall(String),
+    #[error("attribute 'exits': '{0}' is not an exit that can be routed")]
+    UnknownExit(String),
+    #[error("neither 'hypercalls' nor 'exits'")]
+    EmptyRoute,
+    #[error("{what} already goes to '{pd}' at line {row}, on the same core")]
+    RoutedTwice { what: String, pd: String, row: u32 },
+    #[error("{what} has no route on core {core}")]
+    NoRouteOnCore { what: String, core: u32 },
+    #[error("more than {0} endpoints in the routes of one vCPU")]
+    TooManyRoutes(usize),
+    #[error(
+        "'{pd}' needs a strictly higher priority than the vCPUs of '{vm}': it has {pd_priority}, they have {vm_priority}"
+    )]
+    VcpuPriority {
+        pd: String,
+        pd_priority: u8,
+        vm: String,
+        vm_priority: u8,
+    },
+    #[error("virtual machine '{vm}' has no {kind}")]
+    NoImage { vm: String, kind: &'static str },
+    #[error("attribute '{attribute}': {value:#x} is not a power of two")]
+    NotAPowerOfTwo { attribute: &'static str, value: u64 },
+    #[error("attribute 'rights': '{0}' is neither 'r' nor 'rw'")]
+    ViewRights(String),
+    #[error("more than {max} {what} of '{vm}'")]
+    TooManyViews {
+        what: &'static str,
+        max: usize,
+        vm: String,
+    },
+    #[error("slots {first} to {last}: there is none above {max}")]
+    SlotsBeyond { first: u32, last: u32, max: u32 },
+    #[error("a table of order {order} cannot be shown, only up to {max}: leave 'vaddr' out")]
+    TableTooLarge { order: u8, max: u8 },
 
     // Channels.
     #[error("both ends have pp='true': calls go one way, to the higher priority")]

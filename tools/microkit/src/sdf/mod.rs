@@ -6,13 +6,22 @@
 mod attributes;
 mod check;
 mod error;
+mod guest;
 mod parse;
+mod parse_guest;
 
 pub use check::check;
 pub use error::{Place, Problem, SdfError};
+pub use guest::{Endpoint, Route, Target, Vcpu, VirtualMachine};
 pub use parse::parse;
 
 use partita_capdl::Trigger;
+use std::sync::Arc;
+
+/// First slot of a Microkit CNode with the CNodes of `<cap_cnode>`: that in root slot `n` is named by
+/// slot `CNODE_BASE + n`. A cptr into the root slot leads on into the CNode, so that it cannot name
+/// the CNode itself.
+pub const CNODE_BASE: u64 = 394;
 
 /// A whole system; indices refer to the vectors here.
 #[derive(Clone, Debug)]
@@ -23,6 +32,8 @@ pub struct System {
     pub regions: Vec<MemoryRegion>,
     /// Channels.
     pub channels: Vec<[End; 2]>,
+    /// Virtual machines.
+    pub vms: Vec<VirtualMachine>,
 }
 
 /// `<protection_domain>`.
@@ -121,30 +132,89 @@ pub enum SetVarValue {
     PrefillSize(usize),
     /// Real address of a region.
     Paddr(usize),
+    /// How many vCPUs a virtual machine has.
+    Vcpus(usize),
 }
 
-/// What a `<cap_*>` grants.
+/// What a `<cap_*>` grants. Domains and virtual machines are indices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrantKind {
     /// The thread of another domain.
-    Tcb,
+    Tcb(usize),
     /// The scheduling context of another domain.
-    SchedContext,
+    SchedContext(usize),
     /// The address space of another domain.
-    VSpace,
+    VSpace(usize),
+    /// `count` pieces of `1 << bits` bytes of untyped memory.
+    Untyped {
+        /// log2 of the bytes of one.
+        bits: u8,
+        /// How many.
+        count: u32,
+    },
+    /// An empty CNode of `1 << radix` slots.
+    CNode {
+        /// log2 of the slots.
+        radix: u8,
+    },
+    /// The guest-physical address space of a virtual machine.
+    GSpace(usize),
+    /// Views of it.
+    View {
+        /// The virtual machine.
+        vm: usize,
+        /// The views can be written.
+        write: bool,
+        /// How many.
+        count: u32,
+        /// Where page tables are wanted, one page a view.
+        vaddr: Option<u64>,
+    },
+    /// The hash page table of a virtual machine.
+    Hpt {
+        /// The virtual machine.
+        vm: usize,
+        /// Where the real table is shown.
+        vaddr: Option<u64>,
+    },
+    /// The VCPU objects of a virtual machine.
+    VCpu {
+        /// The virtual machine.
+        vm: usize,
+        /// How many it has.
+        count: u32,
+    },
+    /// A timer that signals `1 << id`.
+    Timer {
+        /// Channel id, 0 to 61.
+        id: u8,
+    },
+    /// Power off, restart, clock.
+    Platform,
 }
 
-/// `<cap_tcb>`, `<cap_sc>`, `<cap_vspace>`.
+/// `<cap_*>`.
 #[derive(Clone, Debug)]
 pub struct Grant {
     /// Where it stands.
     pub place: Place,
     /// What.
     pub kind: GrantKind,
-    /// Slot of the root CNode, 1 to 63.
+    /// First slot of the root CNode, 1 to 63.
     pub slot: u32,
-    /// Of which domain.
-    pub pd: usize,
+}
+
+impl Grant {
+    /// Slots of the root CNode that it takes.
+    pub fn slots(&self) -> std::ops::Range<u32> {
+        let count = match self.kind {
+            GrantKind::Untyped { count, .. }
+            | GrantKind::View { count, .. }
+            | GrantKind::VCpu { count, .. } => count,
+            _ => 1,
+        };
+        self.slot..self.slot + count
+    }
 }
 
 /// `<memory_region>`.
@@ -162,6 +232,10 @@ pub struct MemoryRegion {
     pub phys_addr: Option<u64>,
     /// File with its first contents.
     pub prefill_path: Option<String>,
+    /// First contents that are no file: a guest's command line.
+    pub text: Option<Arc<Vec<u8>>>,
+    /// What a guest is started from: its page size follows from its length.
+    pub guest_image: bool,
 }
 
 /// `<end>` of a channel.
@@ -228,8 +302,10 @@ impl System {
             .filter_map(move |(i, child)| child.parent.filter(|p| p.pd == pd).map(|p| (i, p.id)))
     }
 
-    /// Whether a domain waits on an endpoint: it has children or receives calls.
+    /// Whether a domain waits on an endpoint: it has children or vCPUs, or receives calls.
     pub fn needs_endpoint(&self, pd: usize) -> bool {
-        self.children(pd).next().is_some() || self.calls().iter().any(|c| c.to == pd)
+        self.children(pd).next().is_some()
+            || self.calls().iter().any(|c| c.to == pd)
+            || self.vms.iter().any(|vm| vm.concerns(pd))
     }
 }

@@ -7,26 +7,28 @@ use super::{
     SdfError, SetVar, SetVarValue, System,
 };
 use crate::board::Board;
-use partita_abi::{address_space, limits, microkit};
+use partita_abi::{address_space, microkit};
 use partita_capdl::Trigger;
-use roxmltree::{Document, Node};
+use roxmltree::{Document, Node, NodeId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Highest channel, interrupt or child id.
-const MAX_ID: u64 = microkit::MAX_CHANNELS as u64 - 1;
+pub(super) const MAX_ID: u64 = microkit::MAX_CHANNELS as u64 - 1;
 /// Priority of the monitor and the initialiser; protection domains stay below.
-const MAX_PRIORITY: u64 = address_space::MAX_PRIORITY as u64 - 1;
+pub(super) const MAX_PRIORITY: u64 = address_space::MAX_PRIORITY as u64 - 1;
 const DEFAULT_BUDGET_US: u64 = 1000;
 /// Page sizes, log2.
 pub(crate) const PAGE_BITS: [u8; 3] = [12, 16, 21];
 
-struct Parser<'b> {
-    file: Arc<str>,
-    board: &'b Board,
+pub(super) struct Parser<'b> {
+    pub(super) file: Arc<str>,
+    pub(super) board: &'b Board,
     regions: HashMap<String, usize>,
-    pd_names: HashMap<String, usize>,
-    system: System,
+    pub(super) pd_names: HashMap<String, usize>,
+    pub(super) vm_names: HashMap<String, usize>,
+    pub(super) vm_nodes: HashMap<NodeId, usize>,
+    pub(super) system: System,
 }
 
 /// Reads a system description. `file` is only used in messages.
@@ -52,10 +54,13 @@ pub fn parse(file: &str, text: &str, board: &Board) -> Result<System, SdfError> 
         board,
         regions: HashMap::new(),
         pd_names: HashMap::new(),
+        vm_names: HashMap::new(),
+        vm_nodes: HashMap::new(),
         system: System {
             pds: Vec::new(),
             regions: Vec::new(),
             channels: Vec::new(),
+            vms: Vec::new(),
         },
     };
     parser.system(document.root_element())?;
@@ -63,7 +68,7 @@ pub fn parse(file: &str, text: &str, board: &Board) -> Result<System, SdfError> 
 }
 
 impl Parser<'_> {
-    fn element<'a, 'i>(
+    pub(super) fn element<'a, 'i>(
         &self,
         node: Node<'a, 'i>,
         allowed: &[&str],
@@ -71,15 +76,16 @@ impl Parser<'_> {
         Element::new(&self.file, node, allowed)
     }
 
-    fn error(&self, node: Node<'_, '_>, problem: Problem) -> SdfError {
+    pub(super) fn error(&self, node: Node<'_, '_>, problem: Problem) -> SdfError {
         SdfError {
             place: place(&self.file, node),
             problem,
         }
     }
 
-    /// Domains may refer to regions and, in `<cspace>` and `<channel>`, to domains that stand
-    /// further down: so regions first, then domains, then what needs their names.
+    /// Domains may refer to regions and virtual machines and, in `<cspace>`, `<channel>` and
+    /// `<route>`, to domains that stand further down: so regions and the attributes of virtual
+    /// machines first, then domains, then what needs their names.
     fn system(&mut self, root: Node<'_, '_>) -> Result<(), SdfError> {
         if root.tag_name().name() != "system" {
             return Err(self.error(root, Problem::Root));
@@ -100,6 +106,7 @@ impl Parser<'_> {
                 _ => return Err(self.error(child, Problem::UnknownElement)),
             }
         }
+        self.declare_virtual_machines(root)?;
         let named = |name: &'static str| {
             children
                 .iter()
@@ -113,6 +120,7 @@ impl Parser<'_> {
         if self.system.pds.is_empty() {
             return Err(system.error(Problem::NoPds));
         }
+        self.routes(root)?;
         for (pd, node) in cspaces {
             self.cspace(node, pd)?;
         }
@@ -126,7 +134,7 @@ impl Parser<'_> {
         self.error(node, Problem::Unsupported("a virtual machine here"))
     }
 
-    fn name(&self, element: &Element<'_, '_>) -> Result<String, SdfError> {
+    pub(super) fn name(&self, element: &Element<'_, '_>) -> Result<String, SdfError> {
         let name = element.required_text("name")?.to_string();
         let max = microkit::MAX_NAME - 1;
         if name.len() > max {
@@ -197,6 +205,8 @@ impl Parser<'_> {
             page_bits,
             phys_addr,
             prefill_path,
+            text: None,
+            guest_image: false,
         });
         Ok(())
     }
@@ -255,17 +265,7 @@ impl Parser<'_> {
         if element.bool_or("fpu", false)? {
             return Err(element.error(Problem::Fpu));
         }
-        let min_budget = limits::MIN_BUDGET_US as u64;
-        let longest = u64::from(u32::MAX);
-        let budget = element
-            .number_in("budget", min_budget, longest)?
-            .unwrap_or(DEFAULT_BUDGET_US);
-        let period = element
-            .number_in("period", min_budget, longest)?
-            .unwrap_or(budget);
-        if budget > period {
-            return Err(element.error(Problem::BudgetOverPeriod { budget, period }));
-        }
+        let (budget, period) = self.budget(&element, DEFAULT_BUDGET_US)?;
         let stack_size = element
             .number_in(
                 "stack_size",
@@ -303,6 +303,7 @@ impl Parser<'_> {
 
         let mut programs = 0;
         let mut has_cspace = false;
+        let mut has_vm = false;
         for child in element.children()? {
             match child.tag_name().name() {
                 "program_image" => {
@@ -318,7 +319,11 @@ impl Parser<'_> {
                     has_cspace = true;
                     cspaces.push((index, child));
                 }
-                "virtual_machine" => return Err(self.virtual_machine(child)),
+                "virtual_machine" if has_vm => return Err(self.error(child, Problem::SecondVm)),
+                "virtual_machine" => {
+                    has_vm = true;
+                    self.vcpus(child, index)?;
+                }
                 "ioport" => return Err(self.error(child, Problem::Unsupported("an I/O port"))),
                 _ => return Err(self.error(child, Problem::UnknownElement)),
             }
@@ -351,6 +356,9 @@ impl Parser<'_> {
     }
 
     fn map(&mut self, node: Node<'_, '_>, pd: usize) -> Result<(), SdfError> {
+        if node.has_attribute("vm_image") {
+            return self.map_image(node, pd);
+        }
         let element = self.element(
             node,
             &[
@@ -433,6 +441,9 @@ impl Parser<'_> {
     }
 
     fn setvar_element(&mut self, node: Node<'_, '_>, pd: usize) -> Result<(), SdfError> {
+        if node.has_attribute("vm") {
+            return self.setvar_of_vm(node, pd);
+        }
         let element = self.element(node, &["symbol", "region_paddr"])?;
         element.no_children()?;
         let symbol = element.required_text("symbol")?;
@@ -440,7 +451,7 @@ impl Parser<'_> {
         self.setvar(pd, &element, symbol, SetVarValue::Paddr(region))
     }
 
-    fn setvar(
+    pub(super) fn setvar(
         &mut self,
         pd: usize,
         element: &Element<'_, '_>,
@@ -460,7 +471,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn pd(&self, element: &Element<'_, '_>) -> Result<usize, SdfError> {
+    pub(super) fn pd(&self, element: &Element<'_, '_>) -> Result<usize, SdfError> {
         let name = element.required_text("pd")?;
         self.pd_names
             .get(name)
@@ -470,28 +481,43 @@ impl Parser<'_> {
 
     fn cspace(&mut self, node: Node<'_, '_>, pd: usize) -> Result<(), SdfError> {
         for child in self.element(node, &[])?.children()? {
-            let kind = match child.tag_name().name() {
-                "cap_tcb" => GrantKind::Tcb,
-                "cap_sc" => GrantKind::SchedContext,
-                "cap_vspace" => GrantKind::VSpace,
-                _ => return Err(self.error(child, Problem::UnknownElement)),
+            let (element, kind) = match child.tag_name().name() {
+                name @ ("cap_tcb" | "cap_sc" | "cap_vspace") => {
+                    let element = self.element(child, &["slot", "pd"])?;
+                    let of = self.pd(&element)?;
+                    let kind = match name {
+                        "cap_tcb" => GrantKind::Tcb(of),
+                        "cap_sc" => GrantKind::SchedContext(of),
+                        _ => GrantKind::VSpace(of),
+                    };
+                    (element, kind)
+                }
+                _ => self.guest_grant(child, pd)?,
             };
-            let element = self.element(child, &["slot", "pd"])?;
             element.no_children()?;
-            let slots = (1 << microkit::ROOT_CNODE_BITS) - 1;
-            let slot = element.required_number_in("slot", 1, slots)? as u32;
-            let of = self.pd(&element)?;
-            let grants = &mut self.system.pds[pd].grants;
-            if let Some(other) = grants.iter().find(|g| g.slot == slot) {
-                let row = other.place.row;
-                return Err(element.error(Problem::DuplicateSlot { slot, row }));
-            }
-            grants.push(Grant {
+            let max = (1 << microkit::ROOT_CNODE_BITS) - 1;
+            let slot = element.required_number_in("slot", 1, max)? as u32;
+            let grant = Grant {
                 place: element.place(),
                 kind,
                 slot,
-                pd: of,
-            });
+            };
+            let (slots, max) = (grant.slots(), max as u32);
+            if slots.end - 1 > max {
+                return Err(element.error(Problem::SlotsBeyond {
+                    first: slot,
+                    last: slots.end - 1,
+                    max,
+                }));
+            }
+            let grants = &mut self.system.pds[pd].grants;
+            for slot in slots {
+                if let Some(other) = grants.iter().find(|g| g.slots().contains(&slot)) {
+                    let row = other.place.row;
+                    return Err(element.error(Problem::DuplicateSlot { slot, row }));
+                }
+            }
+            grants.push(grant);
         }
         Ok(())
     }
