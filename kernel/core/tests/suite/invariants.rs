@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! What holds between kernel entries, checked from the bytes of the objects.
 
-use crate::rig::{ROOT_BITS, Rig};
+use crate::rig::Rig;
 use partita_abi::{CapRights, ObjectType, address_space, limits};
 use partita_kernel_core::cap::{Cap, Zombie};
 use partita_kernel_core::machine::Machine;
@@ -43,7 +43,7 @@ fn next(rig: &Rig, addr: u64) -> Option<u64> {
     slot(rig, addr).next().map(Ref::addr)
 }
 
-fn prev(rig: &Rig, addr: u64) -> Option<u64> {
+pub fn prev(rig: &Rig, addr: u64) -> Option<u64> {
     slot(rig, addr).prev.get().map(Ref::addr)
 }
 
@@ -61,7 +61,7 @@ pub fn explore(rig: &Rig) -> World {
     let mut w = World::default();
     let mut todo = Vec::new();
     let root = rig.root_cnode_addr();
-    todo.extend((0..1 << ROOT_BITS).map(|i| root + 32 * i));
+    todo.extend((0..rig.used_slots()).map(|i| root + 32 * i));
     for irq in &rig.m.global().irqs {
         todo.push(std::ptr::from_ref(&irq.notification) as u64);
     }
@@ -323,10 +323,12 @@ fn threads(rig: &Rig, w: &World) {
                 "thread {addr:#x} looks up in a stale CNode"
             );
         }
-        // Faults are pending only while their handler has not answered.
+        // Faults are pending only while their handler has not answered, or for ever if it received
+        // the fault without a reply object.
         if t.fault_label.get() != 0 {
+            use ThreadState::{BlockedOnReply, BlockedOnSend, Inactive};
             assert!(
-                matches!(state, ThreadState::BlockedOnSend | ThreadState::BlockedOnReply),
+                matches!(state, BlockedOnSend | BlockedOnReply | Inactive),
                 "thread {addr:#x} is {state:?} with a fault"
             );
         }

@@ -9,6 +9,7 @@ mod invariants;
 mod ipc;
 mod irq;
 mod mock;
+mod model;
 mod retype;
 mod rig;
 mod sched;

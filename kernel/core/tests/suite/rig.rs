@@ -180,6 +180,11 @@ impl Rig {
         i
     }
 
+    /// Slots of the root CNode that tests may have filled.
+    pub fn used_slots(&self) -> u64 {
+        self.next.get().max(200)
+    }
+
     /// Makes `t` the running thread, as if the scheduler had chosen it: what ran goes to the front of
     /// its queue.
     pub fn run_as(&self, t: Ref<Tcb>) {
