@@ -2,7 +2,7 @@
 //! The memory slot server: which guest memory there is, and what is behind it.
 //!
 //! * A slot is created without a single frame (S2.1). The first request for one of its pages takes
-//!   a frame from the pool, zeroes it, maps it into the GSpace and keeps it until the slot goes or
+//!   a frame from the pool, zeroed, maps it into the GSpace and keeps it until the slot goes or
 //!   the page is reclaimed (S2.9).
 //! * A change of the slots is a sequence of calls that never wait (S3): [`MemSlots::set_region`]
 //!   begins it, [`MemSlots::advance`] takes it one step further and answers [`Step::Done`], or what
@@ -75,21 +75,24 @@ pub enum UnmapError {
 /// What the server asks of the kernel. Frames are named; their caps are the implementation's
 /// business, and so are the page tables of the GSpace.
 pub trait Kernel {
+    /// Makes a frame of the pool ready for a page: it is all zeros afterwards, whoever had it
+    /// before. Called each time that the frame leaves the pool.
+    fn prepare(&mut self, frame: Frame) -> Result<(), KernelFailed>;
     /// Maps a frame at a page of the GSpace. Fails if the GSpace is dead or has no tables left.
-    fn map(&mut self, gfn: Gfn, frame: Frame, writable: bool) -> Result<(), MapFailed>;
+    fn map(&mut self, gfn: Gfn, frame: Frame, writable: bool) -> Result<(), KernelFailed>;
     /// Takes a frame out of the GSpace.
     fn unmap(&mut self, gfn: Gfn, frame: Frame) -> Result<(), UnmapError>;
     /// Zeroes `length` bytes of a frame from `offset`, both multiples of 4096.
-    fn zero(&mut self, frame: Frame, offset: u64, length: u64);
+    fn zero(&mut self, frame: Frame, offset: u64, length: u64) -> Result<(), KernelFailed>;
     /// Copies 4096 bytes between two places, both multiples of 4096.
-    fn copy(&mut self, to: (Frame, u64), from: (Frame, u64));
+    fn copy(&mut self, to: (Frame, u64), from: (Frame, u64)) -> Result<(), KernelFailed>;
     /// Writes bytes into a frame from `offset`; they lie within it.
-    fn write(&mut self, frame: Frame, offset: u64, bytes: &[u8]);
+    fn write(&mut self, frame: Frame, offset: u64, bytes: &[u8]) -> Result<(), KernelFailed>;
 }
 
-/// The kernel did not map a frame.
+/// The kernel did not make, map or show a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MapFailed;
+pub struct KernelFailed;
 
 /// A slot and what is behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The pages of a slot (S2).
 
-use crate::{BATCH, Error, Frame, FrameSize, Kernel, MemSlots, Region, Step, UnmapError, Waiting};
+use crate::{
+    BATCH, Error, Frame, FrameSize, Kernel, KernelFailed, MemSlots, Region, Step, UnmapError,
+    Waiting,
+};
 use partita_papr::{Gfn, GuestReal, PAGE_SHIFT};
 use partita_srcu::{Policy, SlotFlags};
 
@@ -67,6 +70,13 @@ pub enum Answer {
     Busy,
     /// There is no slot, it is INVALID or read-only, its pieces are smaller, or there is no frame.
     Refused,
+}
+
+fn answer(result: Result<(), KernelFailed>) -> Answer {
+    match result {
+        Ok(()) => Answer::Ready,
+        Err(KernelFailed) => Answer::Refused,
+    }
 }
 
 /// A place that a request has been checked for.
@@ -139,7 +149,10 @@ impl<K: Kernel> MemSlots<'_, K> {
             None => {
                 let frame = self.pool.take(place.region.size).ok_or(Answer::Refused)?;
                 // Whoever had it before must not be seen in it.
-                self.kernel.zero(frame, 0, frame.size.bytes());
+                if self.kernel.prepare(frame).is_err() {
+                    self.pool.give_back(frame);
+                    return Err(Answer::Refused);
+                }
                 (frame, PageWord::holding(frame, false), true)
             }
         };
@@ -175,10 +188,10 @@ impl<K: Kernel> MemSlots<'_, K> {
         };
         match self.make_present(&place) {
             Ok((frame, fresh)) => {
-                if !fresh {
-                    self.kernel.zero(frame, place.offset, 1 << shift);
+                if fresh {
+                    return Answer::Ready;
                 }
-                Answer::Ready
+                answer(self.kernel.zero(frame, place.offset, 1 << shift))
             }
             Err(answer) => answer,
         }
@@ -197,10 +210,7 @@ impl<K: Kernel> MemSlots<'_, K> {
             Err(answer) => return answer,
         };
         match self.make_present(&to) {
-            Ok((frame, _)) => {
-                self.kernel.copy((frame, to.offset), (source, from.offset));
-                Answer::Ready
-            }
+            Ok((frame, _)) => answer(self.kernel.copy((frame, to.offset), (source, from.offset))),
             Err(answer) => answer,
         }
     }
@@ -221,7 +231,13 @@ impl<K: Kernel> MemSlots<'_, K> {
             let in_page = at & ((1 << PAGE_SHIFT) - 1);
             let room = (1usize << PAGE_SHIFT) - in_page as usize;
             let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.kernel.write(frame, place.offset + in_page, now);
+            if self
+                .kernel
+                .write(frame, place.offset + in_page, now)
+                .is_err()
+            {
+                return Answer::Refused;
+            }
             at += now.len() as u64;
             bytes = later;
         }

@@ -20,12 +20,14 @@ struct Fake {
     zeroed: u64,
     map_fails: bool,
     unmap_fails: bool,
+    prepare_fails: bool,
+    window_fails: bool,
 }
 
 impl Kernel for &mut Fake {
-    fn map(&mut self, gfn: Gfn, frame: Frame, writable: bool) -> Result<(), MapFailed> {
+    fn map(&mut self, gfn: Gfn, frame: Frame, writable: bool) -> Result<(), KernelFailed> {
         if self.map_fails {
-            return Err(MapFailed);
+            return Err(KernelFailed);
         }
         assert_eq!(gfn.get() % frame.size.pages(), 0, "aligned");
         for (other, (held, _)) in &self.gspace {
@@ -50,23 +52,42 @@ impl Kernel for &mut Fake {
         Ok(())
     }
 
-    fn zero(&mut self, frame: Frame, offset: u64, length: u64) {
+    fn prepare(&mut self, frame: Frame) -> Result<(), KernelFailed> {
+        if self.prepare_fails {
+            return Err(KernelFailed);
+        }
+        for (held, _) in self.gspace.values() {
+            assert_ne!(*held, frame, "a frame in use is given out");
+        }
+        self.zero(frame, 0, frame.size.bytes())
+    }
+
+    fn zero(&mut self, frame: Frame, offset: u64, length: u64) -> Result<(), KernelFailed> {
         assert!(offset + length <= frame.size.bytes());
         self.zeroed += length;
         self.contents
             .retain(|(f, at), _| *f != frame || *at < offset || *at >= offset + length);
+        Ok(())
     }
 
-    fn copy(&mut self, to: (Frame, u64), from: (Frame, u64)) {
+    fn copy(&mut self, to: (Frame, u64), from: (Frame, u64)) -> Result<(), KernelFailed> {
+        if self.window_fails {
+            return Err(KernelFailed);
+        }
         match self.contents.get(&from).copied() {
             Some(byte) => self.contents.insert(to, byte),
             None => self.contents.remove(&to),
         };
+        Ok(())
     }
 
-    fn write(&mut self, frame: Frame, offset: u64, bytes: &[u8]) {
+    fn write(&mut self, frame: Frame, offset: u64, bytes: &[u8]) -> Result<(), KernelFailed> {
+        if self.window_fails {
+            return Err(KernelFailed);
+        }
         assert!(offset + bytes.len() as u64 <= frame.size.bytes());
         self.contents.insert((frame, offset & !0xfff), bytes[0]);
+        Ok(())
     }
 }
 
@@ -251,6 +272,17 @@ fn s2_2_s3_checks() {
             server.set_region(1, kib64, kib64, 0),
             Err(Error::Overlap(0))
         );
+        server.set_region(40, 8 * kib64, kib64, 0).unwrap();
+        assert_eq!(
+            server.set_region(1, 4 * kib64, 8 * kib64, 0),
+            Err(Error::Overlap(40))
+        );
+        assert_eq!(
+            server.set_region(1, 8 * kib64, kib64, 0),
+            Err(Error::Overlap(40))
+        );
+        server.set_region(40, 0, 0, 0).unwrap();
+        finish(server);
         assert_eq!(server.advance(), Err(Error::NoChange));
         assert_eq!(server.abort(), Err(Error::NoChange));
         for id in 1..33 {
@@ -489,9 +521,12 @@ fn s2_9_s2_15_foreign_frames() {
             (server.stats().foreign, server.stats().frames[1].free),
             (4, 4)
         );
+        // A frame of the pool's is in use meanwhile, so that it has room for one too many.
+        server.set_region(1, 1 << 20, 1 << 16, 0).unwrap();
+        assert_eq!(server.request(gfn(0x100), 12, true), Answer::Ready);
         server.set_region(0, 0, 0, 0).unwrap();
         finish(server);
-        assert_eq!(server.stats().frames[1].free, 4);
+        assert_eq!(server.stats().frames[1].free, 3);
     });
 }
 
