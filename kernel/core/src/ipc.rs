@@ -122,7 +122,7 @@ impl<M: Machine> Kernel<'_, M> {
                 }
                 _ => {
                     self.make_unready(sender);
-                    self.set_state(sender, ThreadState::Inactive);
+                    self.give_up_call(sender);
                 }
             }
         } else if send.donate && r.sched_context.is_none() {
@@ -202,12 +202,21 @@ impl<M: Machine> Kernel<'_, M> {
                         flags & send_flags::GRANT != 0,
                     );
                 }
-                _ => self.set_state(sender, ThreadState::Inactive),
+                _ => self.give_up_call(sender),
             }
         } else {
             self.set_state(sender, ThreadState::Running);
             self.make_ready(sender);
         }
+    }
+
+    /// Nobody will answer `caller`'s call or fault: it stops, and repeats the call when it is resumed.
+    pub(crate) fn give_up_call(&self, caller: Ref<Tcb>) {
+        if self.at(caller).fault_label.get() == 0 {
+            self.rewind(caller);
+        }
+        self.at(caller).fault_label.set(0);
+        self.set_state(caller, ThreadState::Inactive);
     }
 
     /// Takes a thread out of an endpoint's queue.

@@ -104,8 +104,7 @@ impl<M: Machine> Kernel<'_, M> {
             // as in seL4 (until it is resumed).
             ThreadState::BlockedOnReply => {
                 self.pop_reply(reply, t);
-                self.at(t).fault_label.set(0);
-                self.set_state(t, ThreadState::Inactive);
+                self.give_up_call(t);
             }
             _ => self.cancel_ipc(t, true),
         }
