@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Kernel invocations on vCPUs.
+
+use crate::memory::view_cap;
+use partita_papr::GuestReal;
+use partita_vpa::{Area, EntryState, Kernel, MapError, VcpuId, View};
+use sel4::{Cap, CPtr, cap};
+
+/// The kernel, with the VCPU capabilities in consecutive slots of `<cspace>`.
+pub(crate) struct SeL4 {
+    /// Slot of vCPU 0's.
+    pub(crate) first_vcpu: usize,
+}
+
+impl SeL4 {
+    fn vcpu(&self, vcpu: VcpuId) -> cap::VCpu {
+        Cap::from_cptr(CPtr::from_bits(crate::memory::cptr(
+            self.first_vcpu + vcpu.number() as usize,
+        )))
+    }
+}
+
+impl Kernel for SeL4 {
+    fn request_entry(&mut self, vcpu: VcpuId) -> EntryState {
+        match self.vcpu(vcpu).vcpu_request_entry() {
+            Ok(false) => EntryState::Out,
+            // A vCPU that is gone never passes its entry again.
+            Ok(true) | Err(_) => EntryState::InGuestOrEntering,
+        }
+    }
+
+    fn bind_dispatch_counter(&mut self, vcpu: VcpuId, word: GuestReal) -> Result<(), MapError> {
+        let view = view_cap(View::Area(vcpu, Area::Vpa));
+        self.vcpu(vcpu)
+            .vcpu_bind_dispatch_counter(view, word.get())
+            .map_err(|_| MapError::NoFrame)
+    }
+
+    /// Nothing: the binding ends with the mapping of its view, and a new binding replaces it.
+    /// (Whoever calls this does one or the other next.)
+    fn unbind_dispatch_counter(&mut self, _vcpu: VcpuId) {}
+}
