@@ -23,6 +23,7 @@ const BASE: u64 = 0x2000_0000;
 fn fixtures(name: &str) -> Fixtures {
     let fixtures = Fixtures::new(name);
     fixtures.put("short.bin", b"a short file");
+    fixtures.put("large.bin", &[7; 0x30_0001]);
     fixtures
 }
 
@@ -116,6 +117,48 @@ fn everything_becomes_what_it_should() {
     let output = build(&fixtures("everything"), "everything");
     golden("everything.live", &boot(&output.image).listing());
     golden("everything.report", capabilities(&output.report));
+}
+
+#[test]
+fn guests_become_what_they_should() {
+    let output = build(&fixtures("guest"), "guest");
+    golden("guest.live", &boot(&output.image).listing());
+    golden("guest.report", capabilities(&output.report));
+    golden("guest.json", &output.capdl_json);
+    assert_eq!(
+        output.warnings,
+        ["guest.system:56:9: <virtual_machine>: region 'second:kernel' is never used"]
+    );
+}
+
+#[test]
+fn guests_variables_are_set() {
+    let output = build(&fixtures("guest-variables"), "guest");
+    let listing = boot(&output.image).listing();
+    let variable = |thread, offset| {
+        let page = image_page(&listing, thread, DATA);
+        word(&output.image, page + offset)
+    };
+    assert_eq!(variable("memslots", 0x60), 0x1_0000_0000);
+    assert_eq!(variable("memslots", 0x68), 0x30_0001, "bytes of the file");
+    assert_eq!(variable("memslots", 0x70), 0x2000_0000);
+    assert_eq!(variable("memslots", 0x500), 2);
+    assert_eq!(variable("hpt_0", 0x60), 0x4000_0000);
+    assert_eq!(variable("hpt_0", 0x68), 23, "512 MiB / 64");
+    assert_eq!(variable("hpt_0", 0x70), 0x1_0000);
+    assert_eq!(variable("vcpu", 0x68), 12, "console=hvc0");
+    assert_eq!(variable("vcpu", 0x70), 2);
+    assert_eq!(variable("vcpu", 0x500), 0x30_0001);
+    assert_eq!(variable("small", 0x60), 0, "no initrd");
+
+    let image = |vaddr| (image_page(&listing, "memslots", vaddr) - BASE) as usize;
+    let kernel = image(0x1_0000_0000);
+    assert!(kernel.is_multiple_of(0x20_0000), "a large page");
+    let file = &output.image[kernel..kernel + 0x40_0000];
+    assert!(file[..0x30_0001].iter().all(|&b| b == 7));
+    assert!(file[0x30_0001..].iter().all(|&b| b == 0));
+    let cmdline = (image_page(&listing, "vcpu", 0x1_0000_0000) - BASE) as usize;
+    assert_eq!(&output.image[cmdline..cmdline + 13], b"console=hvc0\0");
 }
 
 /// The JSON says the same as the report: every object has a unique name, and every reference names

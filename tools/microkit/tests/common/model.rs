@@ -5,7 +5,7 @@
 
 use initialiser::{Destination, Kernel, ThreadSpaces};
 use partita_abi::bootinfo::{BOOTINFO_MAGIC, BootInfo, ImageFrames, ImageInfo};
-use partita_abi::{CapRights, ObjectType, init_cnode, limits};
+use partita_abi::{CapRights, GuestExit, ObjectType, init_cnode, limits};
 use partita_capdl::Trigger;
 use partita_capdl::untyped::Untyped;
 use std::collections::BTreeMap;
@@ -45,7 +45,32 @@ enum Kind {
         signals: Option<Cap>,
     },
     Tcb(Box<Thread>),
+    Timer {
+        signals: Option<Cap>,
+    },
+    GSpace {
+        lpid: bool,
+        hpt: Option<usize>,
+    },
+    Hpt {
+        order: u8,
+        bound: Option<(usize, usize, u8)>,
+        views: Vec<(usize, u64)>,
+    },
+    HptGfns {
+        bits: u8,
+    },
+    VCpu(Box<Processor>),
     Control(u64),
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Processor {
+    id: u64,
+    bound: Option<(usize, usize)>,
+    routes: BTreeMap<u8, Cap>,
+    hypercalls: BTreeMap<u64, u8>,
+    exits: BTreeMap<&'static str, u8>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -75,6 +100,8 @@ struct Cap {
     rights: CapRights,
     badge: u64,
     mapped: Option<(usize, u64)>,
+    /// A view of a GSpace.
+    view: bool,
 }
 
 /// The model.
@@ -136,6 +163,7 @@ impl Model {
             init_cnode::ASID_CONTROL,
             init_cnode::ASID_POOL,
             init_cnode::PLATFORM_CONTROL,
+            init_cnode::LPID_CONTROL,
             init_cnode::BOOT_INFO,
             init_cnode::IPC_BUFFER,
         ] {
@@ -209,6 +237,7 @@ impl Model {
             rights: CapRights::ALL,
             badge: 0,
             mapped: None,
+            view: false,
         };
         assert!(self.own().insert(slot, cap).is_none());
     }
@@ -265,14 +294,21 @@ impl Model {
     /// Objects that some capability outside `except` names.
     fn holders(&self, object: usize) -> usize {
         let in_cnodes = self.objects.iter().flat_map(|o| match o {
-            Kind::CNode { slots, .. } => slots.values().map(|c| c.object).collect(),
+            Kind::CNode { slots, .. } => slots
+                .values()
+                .filter(|c| !c.view)
+                .map(|c| c.object)
+                .collect(),
             Kind::Tcb(t) => t
                 .spaces
                 .iter()
                 .flat_map(|(c, v, _)| [c.object, v.object])
                 .chain(t.fault.iter().map(|f| f.object))
                 .collect(),
-            Kind::Irq { signals, .. } => signals.iter().map(|s| s.object).collect(),
+            Kind::Irq { signals, .. } | Kind::Timer { signals } => {
+                signals.iter().map(|s| s.object).collect()
+            }
+            Kind::VCpu(v) => v.routes.values().map(|r| r.object).collect(),
             _ => Vec::new(),
         });
         in_cnodes.filter(|&o| o == object).count()
@@ -326,37 +362,107 @@ impl Model {
                     rights: CapRights::NONE,
                     badge: 0,
                     mapped: None,
+                    view: false,
                 };
                 writeln!(out, "    bound: {}", self.describe(&cap, &mut labels)).unwrap();
             }
             self.list_cspace(&mut out, cspace, 0, &mut labels);
             self.list_vspace(&mut out, vspace.object);
         }
+        self.list_guests(&mut out, &mut labels);
         out
     }
 
-    fn describe(&self, cap: &Cap, labels: &mut BTreeMap<usize, String>) -> String {
-        let kind = match &self.objects[cap.object] {
+    fn list_guests(&self, out: &mut String, labels: &mut BTreeMap<usize, String>) {
+        for (object, kind) in self.objects.iter().enumerate() {
+            if let Kind::Hpt {
+                order,
+                bound: Some((gspace, _, vrma_bits)),
+                views,
+            } = kind
+            {
+                let (hpt, gspace) = (self.label(object, labels), self.label(*gspace, labels));
+                writeln!(out, "{hpt}: order {order}, {gspace}, VRMA {vrma_bits}").unwrap();
+                for (vspace, vaddr) in views {
+                    writeln!(out, "    {vaddr:#016x} {}", labels[vspace]).unwrap();
+                }
+            }
+            let Kind::VCpu(v) = kind else { continue };
+            let (tcb, gspace) = v.bound.expect("a VCPU is bound");
+            let Kind::Tcb(t) = &self.objects[tcb] else {
+                panic!("a VCPU has a thread");
+            };
+            let Kind::SchedContext {
+                parameters: Some((core, budget, period, badge)),
+            } = self.objects[t.sc.unwrap()]
+            else {
+                panic!("{} has no configured scheduling context", t.name);
+            };
+            let (vcpu, gspace) = (self.label(object, labels), self.label(gspace, labels));
+            writeln!(out, "{vcpu}: {}, id {}, {gspace}", t.name, v.id).unwrap();
+            let priority = t.priority.unwrap();
+            writeln!(
+                out,
+                "    {priority:?}, core {core}, {budget}/{period} us, timeout word {badge}"
+            )
+            .unwrap();
+            let fault = self.describe(t.fault.as_ref().unwrap(), labels);
+            writeln!(out, "    parent: {fault}").unwrap();
+            for (route, cap) in &v.routes {
+                let to = |r: &u8| r == route;
+                let calls: Vec<_> = v
+                    .hypercalls
+                    .iter()
+                    .filter(|(_, r)| to(r))
+                    .map(|(number, _)| format!("{number:#x}"))
+                    .chain(
+                        v.exits
+                            .iter()
+                            .filter(|(_, r)| to(r))
+                            .map(|(n, _)| n.to_string()),
+                    )
+                    .collect();
+                let cap = self.describe(cap, labels);
+                writeln!(out, "    {route}: {cap}: {}", calls.join(" ")).unwrap();
+            }
+        }
+    }
+
+    fn label(&self, object: usize, labels: &mut BTreeMap<usize, String>) -> String {
+        let kind = match &self.objects[object] {
             Kind::Plain(ty) => ty.name().to_lowercase(),
             Kind::Irq { irq, trigger, .. } => format!("irq {irq:#x} {trigger:?}"),
+            Kind::Untyped { start, end, .. } => format!("untyped of {:#x} bytes", end - start),
+            Kind::Timer { .. } => "timer".into(),
+            Kind::GSpace { .. } => "gspace".into(),
+            Kind::Hpt { .. } => "hpt".into(),
+            Kind::HptGfns { .. } => "gfns".into(),
+            Kind::VCpu(_) => "vcpu".into(),
+            Kind::Tcb(t) => format!("tcb {}", t.name),
+            Kind::Control(n) => format!("control {n}"),
             _ => "object".into(),
         };
         let count = labels
             .values()
             .filter(|l| l.starts_with(&format!("{kind} #")))
             .count();
-        let label = labels
-            .entry(cap.object)
+        labels
+            .entry(object)
             .or_insert(format!("{kind} #{count}"))
-            .clone();
+            .clone()
+    }
+
+    fn describe(&self, cap: &Cap, labels: &mut BTreeMap<usize, String>) -> String {
+        let label = self.label(cap.object, labels);
         let rights = microkit_tool::report::rights(cap.rights);
         let mut text = match self.objects[cap.object] {
             Kind::Plain(ObjectType::Endpoint | ObjectType::Notification) => {
                 format!("{label} {rights} {:#x}", cap.badge)
             }
+            _ if cap.view => format!("view of {label} {rights}"),
             _ => label,
         };
-        if let Kind::Irq { signals, .. } = &self.objects[cap.object] {
+        if let Kind::Irq { signals, .. } | Kind::Timer { signals } = &self.objects[cap.object] {
             let signals = self.describe(signals.as_ref().expect("connected"), labels);
             write!(text, " -> {signals}").unwrap();
         }
@@ -441,6 +547,9 @@ impl Model {
                 // Held by nobody else: it would be destroyed.
                 Kind::Tcb(_)
                 | Kind::SchedContext { .. }
+                | Kind::GSpace { .. }
+                | Kind::Hpt { .. }
+                | Kind::HptGfns { .. }
                 | Kind::Plain(ObjectType::Notification) => self.holders(cap.object) == 1,
                 _ => false,
             };
@@ -498,9 +607,20 @@ impl Kernel for Model {
             if dies && let Kind::Tcb(t) = &self.objects[cap.object] {
                 panic!("thread {} would be destroyed", t.name);
             }
-            if dies && matches!(self.objects[cap.object], Kind::SchedContext { .. }) {
-                panic!("the scheduling context in slot {slot} would be destroyed");
-            }
+            let precious = matches!(
+                self.objects[cap.object],
+                Kind::SchedContext { .. }
+                    | Kind::GSpace { .. }
+                    | Kind::Hpt { .. }
+                    | Kind::HptGfns { .. }
+                    | Kind::VCpu(_)
+                    | Kind::Timer { .. }
+            );
+            let kind = &self.objects[cap.object];
+            assert!(
+                !(dies && precious),
+                "slot {slot}: {kind:?} would be destroyed"
+            );
         }
         Ok(())
     }
@@ -595,8 +715,17 @@ impl Kernel for Model {
         })())
     }
 
-    fn set_timer_notification(&mut self, timer: u64, _: u64) -> Result<(), Self::Error> {
-        leak(Err(format!("slot {timer}: the tool makes no timers yet")))
+    fn set_timer_notification(&mut self, timer: u64, notification: u64) -> Result<(), Self::Error> {
+        leak((|| {
+            let cap = self.plain(notification, ObjectType::Notification)?;
+            expect!(cap.rights.contains(CapRights::WRITE), "no right to signal");
+            let object = self.cap(timer)?.object;
+            let Kind::Timer { signals } = &mut self.objects[object] else {
+                return Err(format!("slot {timer} is no timer"));
+            };
+            *signals = Some(cap);
+            Ok(())
+        })())
     }
 
     fn configure_tcb(&mut self, tcb: u64, s: ThreadSpaces) -> Result<(), Self::Error> {
@@ -718,6 +847,147 @@ impl Kernel for Model {
             Ok(())
         })())
     }
+
+    fn assign_lpid(&mut self, control: u64, gspace: u64) -> Result<(), Self::Error> {
+        leak((|| {
+            self.control(control, init_cnode::LPID_CONTROL as u64, 1)?;
+            let (_, lpid, _) = self.gspace(gspace)?;
+            expect!(!*lpid, "slot {gspace} has an LPID");
+            *lpid = true;
+            Ok(())
+        })())
+    }
+
+    fn bind_hpt(
+        &mut self,
+        hpt: u64,
+        gspace: u64,
+        gfns: u64,
+        vrma_bits: u8,
+    ) -> Result<(), Self::Error> {
+        leak((|| {
+            expect!([12, 16, 24].contains(&vrma_bits), "VRMA pages: {vrma_bits}");
+            let (table, array) = (self.cap(hpt)?.object, self.cap(gfns)?.object);
+            for object in [table, array] {
+                expect!(self.holders(object) == 1, "not the last capability");
+            }
+            let Kind::HptGfns { bits } = self.objects[array] else {
+                return Err(format!("slot {gfns} is no array of frame numbers"));
+            };
+            let (g, lpid, owned) = self.gspace(gspace)?;
+            expect!(
+                *lpid && owned.is_none(),
+                "slot {gspace}: no LPID, or a table"
+            );
+            *owned = Some(table);
+            let Kind::Hpt { order, bound, .. } = &mut self.objects[table] else {
+                return Err(format!("slot {hpt} is no table"));
+            };
+            expect!(
+                bits + 2 == *order,
+                "{bits} bits for a table of order {order}"
+            );
+            expect!(bound.is_none(), "slot {hpt} is bound");
+            *bound = Some((g, array, vrma_bits));
+            Ok(())
+        })())
+    }
+
+    fn map_hpt_view(&mut self, hpt: u64, vspace: u64, vaddr: u64) -> Result<(), Self::Error> {
+        leak((|| {
+            let (table, space) = (self.cap(hpt)?.object, self.cap(vspace)?.object);
+            let Kind::Hpt {
+                order,
+                bound: Some(_),
+                views,
+            } = &mut self.objects[table]
+            else {
+                return Err(format!("slot {hpt} is no bound table"));
+            };
+            let order = *order;
+            views.push((space, vaddr));
+            expect!(order <= 30 && views.len() <= 8, "the kernel shows no more");
+            let bits = if order < 21 { 12 } else { 21 };
+            for at in (vaddr..vaddr + (1 << order)).step_by(1 << bits) {
+                self.page_fits(vspace, at, bits)?;
+            }
+            Ok(())
+        })())
+    }
+
+    fn make_view(
+        &mut self,
+        gspace: u64,
+        to: Destination,
+        rights: CapRights,
+    ) -> Result<(), Self::Error> {
+        leak((|| {
+            let (g, lpid, _) = self.gspace(gspace)?;
+            expect!(*lpid, "slot {gspace} has no LPID");
+            expect!(self.holders(g) == 1, "views are made before copies");
+            expect!(rights.contains(CapRights::READ), "views are read");
+            let view = Cap {
+                object: g,
+                rights,
+                badge: 0,
+                mapped: None,
+                view: true,
+            };
+            self.put(to, view)
+        })())
+    }
+
+    fn bind_vcpu(&mut self, vcpu: u64, id: u64, tcb: u64, gspace: u64) -> Result<(), Self::Error> {
+        leak((|| {
+            let thread = self.thread(tcb)?;
+            let ready = thread.sc.is_some()
+                && thread.fault.is_some()
+                && thread.spaces.is_none()
+                && thread.started.is_none();
+            expect!(ready, "thread {} is no thread of a guest", thread.name);
+            let tcb = self.cap(tcb)?.object;
+            let (g, lpid, _) = self.gspace(gspace)?;
+            expect!(*lpid, "slot {gspace} has no LPID");
+            let v = self.vcpu(vcpu)?;
+            expect!(v.bound.is_none(), "slot {vcpu} is bound");
+            (v.id, v.bound) = (id, Some((tcb, g)));
+            Ok(())
+        })())
+    }
+
+    fn set_vcpu_route(&mut self, vcpu: u64, route: u8, endpoint: u64) -> Result<(), Self::Error> {
+        leak((|| {
+            let cap = self.plain(endpoint, ObjectType::Endpoint)?;
+            let enough = CapRights::WRITE.union(CapRights::GRANT_REPLY);
+            expect!(cap.rights == enough, "rights of a route: {:?}", cap.rights);
+            let v = self.vcpu(vcpu)?;
+            expect!(v.bound.is_some() && route < 8, "route {route}");
+            expect!(v.routes.insert(route, cap).is_none(), "route {route} again");
+            Ok(())
+        })())
+    }
+
+    fn route_hypercall(&mut self, vcpu: u64, number: u64, route: u8) -> Result<(), Self::Error> {
+        leak((|| {
+            let known = number % 4 == 0 && (number < 0x800 || (0xf000..0xf040).contains(&number));
+            expect!(known, "hypercall {number:#x}");
+            let v = self.vcpu(vcpu)?;
+            expect!(v.routes.contains_key(&route), "no route {route}");
+            let old = v.hypercalls.insert(number, route);
+            expect!(old.is_none(), "hypercall {number:#x} again");
+            Ok(())
+        })())
+    }
+
+    fn route_exit(&mut self, vcpu: u64, exit: GuestExit, route: u8) -> Result<(), Self::Error> {
+        leak((|| {
+            let v = self.vcpu(vcpu)?;
+            expect!(v.routes.contains_key(&route), "no route {route}");
+            let old = v.exits.insert(exit.name(), route);
+            expect!(old.is_none(), "exit {} again", exit.name());
+            Ok(())
+        })())
+    }
 }
 
 /// The trait wants `Copy` errors; a test that fails may leak its message.
@@ -726,6 +996,60 @@ fn leak(answer: Answer) -> Result<(), &'static str> {
 }
 
 impl Model {
+    fn gspace(&mut self, slot: u64) -> Answer<(usize, &mut bool, &mut Option<usize>)> {
+        let cap = self.cap(slot)?;
+        expect!(!cap.view, "slot {slot} is only a view");
+        match &mut self.objects[cap.object] {
+            Kind::GSpace { lpid, hpt } => Ok((cap.object, lpid, hpt)),
+            other => Err(format!("slot {slot} is no GSpace but {other:?}")),
+        }
+    }
+
+    fn vcpu(&mut self, slot: u64) -> Answer<&mut Processor> {
+        let object = self.cap(slot)?.object;
+        match &mut self.objects[object] {
+            Kind::VCpu(v) => Ok(v),
+            other => Err(format!("slot {slot} is no VCPU but {other:?}")),
+        }
+    }
+
+    fn put(&mut self, to: Destination, cap: Cap) -> Answer {
+        let node = self.cap(to.cnode)?.object;
+        let Kind::CNode { radix, slots } = &mut self.objects[node] else {
+            return Err(format!("slot {} is no CNode", to.cnode));
+        };
+        expect!(
+            node == ROOT || to.depth == *radix,
+            "depth {} of {radix} bits",
+            to.depth
+        );
+        expect!(to.index < 1 << *radix, "slot {} does not exist", to.index);
+        expect!(
+            slots.insert(to.index, cap).is_none(),
+            "slot {} is not empty",
+            to.index
+        );
+        Ok(())
+    }
+
+    /// Whether a page of `1 << bits` bytes can be mapped: its tables are there and nothing else.
+    fn page_fits(&self, vspace: u64, vaddr: u64, bits: u32) -> Answer {
+        let Kind::VSpace { tables, pages, .. } = &self.objects[self.cap(vspace)?.object] else {
+            return Err(format!("slot {vspace} is no address space"));
+        };
+        let lowest = if bits == 21 { 30 } else { 21 };
+        for level in [39, 30, 21].into_iter().filter(|&l| l >= lowest) {
+            let there = tables.contains(&(level, vaddr >> level));
+            expect!(there, "no table of level {level} for {vaddr:#x}");
+        }
+        let end = vaddr + (1 << bits);
+        let clear = pages
+            .iter()
+            .all(|(v, p)| end <= *v || v + (1 << p.bits) <= vaddr);
+        expect!(clear, "{vaddr:#x} is taken");
+        Ok(())
+    }
+
     fn try_retype(
         &mut self,
         untyped: u64,
@@ -749,7 +1073,7 @@ impl Model {
             };
             let bits = match ty {
                 ObjectType::CNode => u32::from(size_bits) + ty.bits(),
-                ObjectType::Untyped => u32::from(size_bits),
+                ObjectType::Untyped | ObjectType::Hpt | ObjectType::HptGfns => size_bits.into(),
                 _ => ty.bits(),
             };
             let at = next.next_multiple_of(1 << bits);
@@ -784,6 +1108,18 @@ impl Model {
                 },
                 ObjectType::SchedContext => Kind::SchedContext { parameters: None },
                 ObjectType::Tcb => Kind::Tcb(Box::default()),
+                ObjectType::Timer => Kind::Timer { signals: None },
+                ObjectType::GSpace => Kind::GSpace {
+                    lpid: false,
+                    hpt: None,
+                },
+                ObjectType::Hpt => Kind::Hpt {
+                    order: size_bits,
+                    bound: None,
+                    views: Vec::new(),
+                },
+                ObjectType::HptGfns => Kind::HptGfns { bits: size_bits },
+                ObjectType::VCpu => Kind::VCpu(Box::default()),
                 other => Kind::Plain(other),
             };
             self.create(first + i, kind);
@@ -809,22 +1145,7 @@ impl Model {
             expect!(badged && cap.badge == 0, "slot {from} cannot get a badge");
             cap.badge = badge;
         }
-        let node = self.cap(to.cnode)?.object;
-        let Kind::CNode { radix, slots } = &mut self.objects[node] else {
-            return Err(format!("slot {} is no CNode", to.cnode));
-        };
-        expect!(
-            node == ROOT || to.depth == *radix,
-            "depth {} of {radix} bits",
-            to.depth
-        );
-        expect!(to.index < 1 << *radix, "slot {} does not exist", to.index);
-        expect!(
-            slots.insert(to.index, cap).is_none(),
-            "slot {} is not empty",
-            to.index
-        );
-        Ok(())
+        self.put(to, cap)
     }
 
     fn try_map_table(&mut self, table: u64, vspace: u64, vaddr: u64) -> Answer {
@@ -865,20 +1186,11 @@ impl Model {
         expect!(vaddr.is_multiple_of(1 << bits), "{vaddr:#x} is not aligned");
         expect!(!(device && cached), "device memory is not cached");
         expect!(cap.rights.contains(rights), "slot {frame} has fewer rights");
+        self.page_fits(vspace, vaddr, bits)?;
         let object = self.cap(vspace)?.object;
-        let Kind::VSpace { tables, pages, .. } = &mut self.objects[object] else {
+        let Kind::VSpace { pages, .. } = &mut self.objects[object] else {
             return Err(format!("slot {vspace} is no address space"));
         };
-        let lowest = if bits == 21 { 30 } else { 21 };
-        for level in [39, 30, 21].into_iter().filter(|&l| l >= lowest) {
-            let there = tables.contains(&(level, vaddr >> level));
-            expect!(there, "no table of level {level} for {vaddr:#x}");
-        }
-        let end = vaddr + (1 << bits);
-        let clear = pages
-            .iter()
-            .all(|(v, p)| end <= *v || v + (1 << p.bits) <= vaddr);
-        expect!(clear, "{vaddr:#x} is taken");
         let page = Page {
             object: cap.object,
             bits,
