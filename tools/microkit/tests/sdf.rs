@@ -5,6 +5,7 @@
 mod common;
 
 use common::Fixtures;
+use microkit_tool::{Board, sdf};
 use std::path::Path;
 
 #[test]
@@ -53,4 +54,21 @@ fn invalid_systems_are_refused_with_their_message() {
         files.len(),
         wrong.join("\n")
     );
+}
+
+/// The example of docs/SYSTEM_XML.md is a system description.
+#[test]
+fn documented_example_is_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/SYSTEM_XML.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let example = text.split("```xml\n").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    let board = Board::find("qemu_powernv9").unwrap();
+    let system = sdf::parse("SYSTEM_XML.md", example, &board).unwrap();
+    sdf::check(&system).unwrap();
+    let vm = &system.vms[0];
+    let endpoints = system.endpoints(vm, vm.vcpus[0].cpu);
+    let ids: Vec<_> = endpoints.iter().map(|e| (e.pd, e.id)).collect();
+    assert_eq!(ids, [(1, 5), (2, 6)]);
+    assert_eq!((vm.hpt_order, vm.vrma_bits), (23, 16));
 }
