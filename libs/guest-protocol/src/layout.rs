@@ -2,6 +2,7 @@
 //! Sizes of the shared regions, in bytes. All zeros is the right content of each at the start.
 //! Regions of a system description are whole pages: see [`pages`].
 
+use crate::symbol::READERS;
 use partita_papr::HptOrder;
 
 /// The slot table: one page.
@@ -72,10 +73,11 @@ pub const fn page_words(untyped_bytes: u64) -> u64 {
     2 * chunks(untyped_bytes) + 8 * (MEDIUM_FRAMES + SMALL_FRAMES)
 }
 
-/// `page_state`: a word for each page, a word and a byte for each frame.
+/// `page_state`: a pointer for each reader, a word for each table, four bytes for each page, five
+/// for each frame.
 pub const fn page_state_bytes(untyped_bytes: u64) -> u64 {
     let frames = chunks(untyped_bytes) + MEDIUM_FRAMES + SMALL_FRAMES;
-    pages(4 * page_words(untyped_bytes) + 4 * frames + frames)
+    pages(8 * (READERS as u64 + TABLES) + 4 * page_words(untyped_bytes) + 5 * frames)
 }
 
 /// Radix of the CNode in slot 8 of `memslots`: log2 of its slots. Each frame has three.
@@ -126,7 +128,7 @@ mod tests {
         assert_eq!(dirty_log_bytes(memory), 0x8000);
         assert_eq!(chunks(memory), 512);
         assert_eq!(frames_radix(memory), 13);
-        assert_eq!(page_state_bytes(memory), 0x7000);
+        assert_eq!(page_state_bytes(memory), 0x9000);
         assert_eq!(vm_state_bytes(1), 0x1000);
     }
 

@@ -20,11 +20,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod calls;
 mod change;
 mod pages;
 mod pool;
 mod region;
 
+pub use calls::Images;
 pub use change::{Step, Waiting};
 pub use pages::{Answer, PageWord};
 pub use pool::{Frame, FrameSize, Pool, PoolStats};

@@ -13,7 +13,7 @@ const MIB: u64 = 1 << 20;
 
 /// The GSpace and the frames' contents (one byte stands for each 4 KiB).
 #[derive(Debug, Default)]
-struct Fake {
+pub(crate) struct Fake {
     gspace: BTreeMap<u64, (Frame, bool)>,
     pinned: BTreeSet<u64>,
     contents: BTreeMap<(Frame, u64), u8>,
@@ -110,7 +110,7 @@ impl Memory {
     }
 }
 
-fn with(
+pub(crate) fn with(
     frames: [usize; 3],
     words: usize,
     ram_shift: u32,
@@ -492,7 +492,15 @@ fn s2_6_failures_leave_nothing() {
         assert_eq!(server.request(gfn(0), 12, true), Answer::Refused);
         assert_eq!(server.stats().frames[1].free, 1);
         server.kernel.map_fails = false;
+        server.kernel.prepare_fails = true;
+        assert_eq!(server.request(gfn(0), 12, true), Answer::Refused);
+        assert_eq!(server.stats().frames[1].free, 1);
+        server.kernel.prepare_fails = false;
         assert_eq!(server.request(gfn(0), 12, true), Answer::Ready);
+        server.kernel.window_fails = true;
+        assert_eq!(server.load(0, &[1]), Answer::Refused);
+        assert_eq!(server.copy(gfn(1), gfn(0)), Answer::Refused);
+        server.kernel.window_fails = false;
         assert_eq!(
             server.request(gfn(16), 12, true),
             Answer::Refused,
