@@ -81,11 +81,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     writeln!(
         out,
-        "/// Real address of the image.\npub const IMAGE_BASE: u64 = {:#x};",
-        board.image_base
-    )?;
-    writeln!(
-        out,
         "/// Real address of the UART's registers.\npub const UART_BASE: u64 = {:#x};",
         board.uart_base
     )?;

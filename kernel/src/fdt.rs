@@ -80,10 +80,6 @@ impl<'a> Fdt<'a> {
 /// A node of the tree.
 #[derive(Clone, Copy)]
 pub struct Node<'a> {
-    /// 0 for the root.
-    pub depth: usize,
-    /// Name with unit address.
-    pub name: &'a [u8],
     fdt: Fdt<'a>,
     properties: usize,
 }
@@ -97,7 +93,7 @@ pub struct Nodes<'a> {
 
 /// What stands at a place of the structure block.
 enum Token<'a> {
-    Begin(&'a [u8]),
+    Begin,
     End,
     Property(&'a [u8], &'a [u8]),
     Nop,
@@ -110,10 +106,7 @@ fn token<'a>(fdt: &Fdt<'a>, at: usize) -> Option<(Token<'a>, usize)> {
     match be32(fdt.structure, at)? {
         BEGIN_NODE => {
             let name = c_string(fdt.structure, next)?;
-            Some((
-                Token::Begin(name),
-                align(next.checked_add(name.len() + 1)?)?,
-            ))
+            Some((Token::Begin, align(next.checked_add(name.len() + 1)?)?))
         }
         END_NODE => Some((Token::End, next)),
         PROP => {
@@ -140,12 +133,9 @@ impl<'a> Iterator for Nodes<'a> {
             let (token, next) = token(&self.fdt, self.at)?;
             self.at = next;
             match token {
-                Token::Begin(name) => {
-                    let depth = self.depth;
+                Token::Begin => {
                     self.depth += 1;
                     return Some(Node {
-                        depth,
-                        name,
                         fdt: self.fdt,
                         properties: next,
                     });
@@ -166,18 +156,8 @@ impl<'a> Node<'a> {
             match token {
                 Token::Property(n, value) if n == name => return Some(value),
                 Token::Property(..) | Token::Nop => at = next,
-                Token::Begin(_) | Token::End => return None,
+                Token::Begin | Token::End => return None,
             }
-        }
-    }
-
-    /// A property of one word (4 bytes) or doubleword (8 bytes).
-    pub fn number(&self, name: &[u8]) -> Option<u64> {
-        let value = self.property(name)?;
-        match value.len() {
-            4 => be32(value, 0).map(u64::from),
-            8 => be64(value, 0),
-            _ => None,
         }
     }
 
@@ -297,16 +277,7 @@ mod tests {
     fn reads_nodes_and_properties() {
         let bytes = sample();
         let fdt = Fdt::new(&bytes).unwrap();
-        let names: Vec<_> = fdt.nodes().map(|n| (n.depth, n.name)).collect();
-        assert_eq!(
-            names,
-            [
-                (0, &b""[..]),
-                (1, b"memory@0"),
-                (1, b"cpus"),
-                (2, b"PowerPC,POWER9@4")
-            ]
-        );
+        assert_eq!(fdt.nodes().count(), 4);
         let memory = fdt
             .nodes()
             .find(|n| n.has_string(b"device_type", b"memory"))
@@ -320,10 +291,8 @@ mod tests {
             cpu.words(b"ibm,ppc-interrupt-server#s").collect::<Vec<_>>(),
             [4, 5]
         );
-        assert_eq!(
-            fdt.nodes().next().unwrap().number(b"#address-cells"),
-            Some(2)
-        );
+        let cells = fdt.nodes().next().unwrap().words(b"#address-cells");
+        assert_eq!(cells.collect::<Vec<_>>(), [2]);
         assert_eq!(fdt.nodes().next().unwrap().property(b"reg"), None);
         assert_eq!(
             fdt.reservations().collect::<Vec<_>>(),

@@ -17,10 +17,10 @@ pub const PIDR: u32 = 48;
 pub const FSCR: u32 = 153;
 /// Hypervisor facility status and control.
 pub const HFSCR: u32 = 190;
+/// Vector registers in use; user mode reads and writes it.
+pub const VRSAVE: u32 = 256;
 /// Timebase.
 pub const TB: u32 = 268;
-/// Processor version.
-pub const PVR: u32 = 287;
 /// Hypervisor scratch 0: this core's `Core`.
 pub const HSPRG0: u32 = 304;
 /// Hypervisor scratch 1: r13 while a vector runs.
@@ -39,8 +39,6 @@ pub const HSRR1: u32 = 315;
 pub const LPCR: u32 = 318;
 /// Logical partition identifier.
 pub const LPIDR: u32 = 319;
-/// Hypervisor maintenance exceptions; a write ands.
-pub const HMER: u32 = 336;
 /// Hypervisor emulation instruction.
 pub const HEIR: u32 = 339;
 /// Partition table control.
@@ -51,25 +49,32 @@ pub const ASDR: u32 = 816;
 pub const MMCR0: u32 = 795;
 /// Processor stop status and control.
 pub const PSSCR: u32 = 855;
+/// Program priority; user mode reads and writes it.
+pub const PPR: u32 = 896;
 /// Processor number.
 pub const PIR: u32 = 1023;
 
+/// MSR: 64-bit mode.
+const MSR_SF: u64 = 1 << 63;
 /// MSR: hypervisor.
-pub const MSR_HV: u64 = 1 << 60;
+const MSR_HV: u64 = 1 << 60;
 /// MSR: external interrupts enabled.
 pub const MSR_EE: u64 = 1 << 15;
 /// MSR: problem state.
 pub const MSR_PR: u64 = 1 << 14;
 /// MSR: machine checks enabled.
-pub const MSR_ME: u64 = 1 << 12;
+const MSR_ME: u64 = 1 << 12;
+/// MSR: instructions and data are translated.
+const MSR_IR_DR: u64 = 3 << 4;
 /// MSR: interrupts are recoverable.
-pub const MSR_RI: u64 = 1 << 1;
+const MSR_RI: u64 = 1 << 1;
 /// MSR: little-endian.
-pub const MSR_LE: u64 = 1;
-/// MSR of every PD: SF, HV, EE, PR, ME, IR, DR, RI, LE; no FP, VEC or VSX.
-pub const MSR_PD: u64 = 0x9000_0000_0000_d033;
-/// MSR of the kernel: SF, HV, ME, RI, LE.
-pub const MSR_KERNEL: u64 = 0x9000_0000_0000_1003;
+const MSR_LE: u64 = 1;
+/// MSR of the kernel: real mode, interrupts off.
+pub const MSR_KERNEL: u64 = MSR_SF | MSR_HV | MSR_ME | MSR_RI | MSR_LE;
+/// MSR of every PD: no FP, VEC or VSX.
+pub const MSR_PD: u64 = MSR_KERNEL | MSR_EE | MSR_PR | MSR_IR_DR;
+const _: () = assert!(MSR_PD == 0x9000_0000_0000_d033);
 /// MMCR0: counters frozen; with PMCC = 0, user mode can't write a PMU register.
 pub const MMCR0_FREEZE: u64 = 0x8000_0000;
 /// The farthest deadline of the 56-bit decrementers.
