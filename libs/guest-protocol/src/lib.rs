@@ -7,6 +7,7 @@
 //!   procedure calls. A request's label is the operation, its words are in message registers 0 to 7
 //!   in the order of the fields; an answer's label is [`answer::OK`] or says why not.
 //! * [`layout`]: how many bytes each shared region needs.
+//! * [`dirty`]: the log of changed pages, which several PDs write.
 //! * [`symbol`]: symbols that the system description sets in the PDs.
 //!
 //! Every operation is bounded: a long one takes a cursor, and answers how far it came. Numbers are
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod channel;
+pub mod dirty;
 pub mod hpt;
 pub mod layout;
 pub mod memslots;

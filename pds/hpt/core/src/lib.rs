@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod bulk;
+mod calls;
 mod chain;
 mod clear;
 mod dirty;
@@ -48,7 +49,7 @@ pub use fault_mode::FaultMode;
 pub use hypercall::{Outcome, Reply, Words};
 pub use state::{Control, RealHpte, Rev, State};
 pub use table::{PageAnswer, Pages, Table, TableError};
-pub use verify::Violation;
+pub use verify::{Checked, Violation};
 pub use vrma::VrmaError;
 
 use partita_papr::PageSize;

@@ -7,7 +7,7 @@
 use crate::chain::Chain;
 use crate::state::{needs_intercept, page_of};
 use crate::sync::Ordering;
-use crate::{Hpt, Pages, Table};
+use crate::{Hpt, Pages, Progress, SCAN, Table};
 use partita_papr::hpte::{ABSENT, DW0_ISA30, GUEST_DW0, LOCK, VALID};
 use partita_papr::{Gfn, PAGE_SHIFT};
 use partita_srcu::Policy;
@@ -79,6 +79,19 @@ pub enum Violation {
         /// As found.
         found: u64,
     },
+}
+
+/// How far a verification has come, and what it has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Entries checked, then chains.
+    pub cursor: u64,
+    /// Valid entries.
+    pub valid: u64,
+    /// Entries that need interception.
+    pub intercept: u64,
+    /// Members of chains.
+    pub members: u64,
 }
 
 impl<T: Table, P: Pages> Hpt<'_, T, P> {
@@ -180,19 +193,34 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         }
     }
 
-    /// Checks everything, while no call is in progress anywhere.
-    pub fn verify_all(&self) -> Result<(), Violation> {
-        let (mut valid, mut intercept, mut members) = (0, 0, 0);
-        for index in 0..self.state.entries() {
-            let (is_valid, needs) = self.verify_entry(index)?;
-            valid += u64::from(is_valid);
-            intercept += u64::from(needs);
-        }
-        for gfn in 0..self.state.rmap.len() as u64 {
-            if let Some(gfn) = Gfn::new(gfn) {
-                members += self.verify_chain(gfn)?;
+    /// Checks the next [`SCAN`] entries or chains; at the end the totals too. `checked` is all zeros
+    /// at first.
+    pub fn verify_some(&self, checked: &mut Checked) -> Result<Progress, Violation> {
+        let entries = self.state.entries();
+        let end = entries + self.state.rmap.len() as u64;
+        for _ in 0..SCAN {
+            if checked.cursor >= end {
+                return self.verify_totals(checked).map(|()| Progress::Done);
             }
+            if checked.cursor < entries {
+                let (is_valid, needs) = self.verify_entry(checked.cursor)?;
+                checked.valid += u64::from(is_valid);
+                checked.intercept += u64::from(needs);
+            } else if let Some(gfn) = Gfn::new(checked.cursor - entries) {
+                checked.members += self.verify_chain(gfn)?;
+            }
+            checked.cursor += 1;
         }
+        Ok(Progress::More)
+    }
+
+    fn verify_totals(&self, checked: &Checked) -> Result<(), Violation> {
+        let Checked {
+            valid,
+            intercept,
+            members,
+            ..
+        } = *checked;
         if members != valid {
             return Err(Violation::Count { members, valid });
         }
@@ -203,6 +231,13 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                 found: intercept,
             });
         }
+        Ok(())
+    }
+
+    /// Checks everything, while no call is in progress anywhere.
+    pub fn verify_all(&self) -> Result<(), Violation> {
+        let mut checked = Checked::default();
+        while self.verify_some(&mut checked)? == Progress::More {}
         Ok(())
     }
 

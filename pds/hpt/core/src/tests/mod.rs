@@ -6,6 +6,7 @@ extern crate std;
 mod calls;
 mod faults;
 mod machine;
+mod management;
 mod random;
 
 mod slots;
