@@ -4,7 +4,7 @@
 use crate::memory::view_cap;
 use partita_papr::GuestReal;
 use partita_vpa::{Area, EntryState, Kernel, MapError, VcpuId, View};
-use sel4::{Cap, CPtr, cap};
+use sel4::{CPtr, Cap, cap};
 
 /// The kernel, with the VCPU capabilities in consecutive slots of `<cspace>`.
 pub(crate) struct SeL4 {

@@ -23,9 +23,12 @@ mod pd {
     use crate::memory::Views;
     use core::convert::Infallible;
     use core::ptr::NonNull;
+    use core::slice;
+    use core::sync::atomic::AtomicU64;
     use partita_abi::GuestExit;
     use partita_guest_protocol::channel::{MEMSLOTS, Peer};
-    use partita_guest_protocol::{answer, symbol};
+    use partita_guest_protocol::dirty::DirtyLog;
+    use partita_guest_protocol::{answer, layout, symbol};
     use partita_srcu::{EpochWord, Reader, Table};
     use partita_vpa::{Dispatch, Entry, Instance, InstanceViews, Server, VcpuAreas};
     use sel4_microkit::ipc::PpcMrs;
@@ -56,11 +59,13 @@ mod pd {
         // SAFETY: as above; the regions have room for all vCPUs (layout::vpa_areas_bytes).
         let (areas, views) = unsafe { (areas.as_ref(), views.as_ref()) };
         let window = memory_region_symbol!(view_window: *mut u8);
-        let log = NonNull::new(core::ptr::with_exposed_provenance_mut(*var!(
-            dirty_log: usize = 0
-        )));
-        let pages = *var!(guest_memory: usize = 0) / 4096;
-        let memory = Views::new(reader, window, log, pages, Channel::new(MEMSLOTS));
+        let words = layout::dirty_log_bytes(*var!(guest_memory: u64 = 0)) as usize / 8;
+        let log = *var!(dirty_log: usize = 0);
+        let log = NonNull::new(core::ptr::with_exposed_provenance_mut::<AtomicU64>(log));
+        // SAFETY: as above; without a log the symbol is 0.
+        let log =
+            log.map(|log| DirtyLog::new(unsafe { slice::from_raw_parts(log.as_ptr(), words) }));
+        let memory = Views::new(reader, window, log, Channel::new(MEMSLOTS));
         let instance = Instance(*var!(instance: usize = 0) as u32);
         let kernel = SeL4 {
             first_vcpu: symbol::VCPU_SLOT,

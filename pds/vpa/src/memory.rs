@@ -5,7 +5,7 @@
 //! view, the others are three for each vCPU.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use partita_guest_protocol::dirty::DirtyLog;
 use partita_guest_protocol::{memslots, symbol};
 use partita_papr::{Gfn, PAGE_SHIFT};
 use partita_srcu::{Policy, Reader, SlotFlags};
@@ -34,33 +34,30 @@ pub(crate) fn view_cap(view: View) -> cap::GSpaceView {
 pub(crate) struct Views {
     reader: Reader<'static>,
     window: NonNull<u8>,
-    log: Option<NonNull<AtomicU64>>,
-    /// Pages of guest memory, for the log.
-    pages: usize,
+    log: Option<DirtyLog<'static>>,
     memslots: Channel,
 }
 
 impl Views {
-    /// `log` has a bit for each of `pages` pages.
+    /// `window` is where the view capabilities map pages.
     pub(crate) fn new(
         reader: Reader<'static>,
         window: NonNull<u8>,
-        log: Option<NonNull<AtomicU64>>,
-        pages: usize,
+        log: Option<DirtyLog<'static>>,
         memslots: Channel,
     ) -> Self {
         Views {
             reader,
             window,
             log,
-            pages,
             memslots,
         }
     }
 
     /// Where a field of the page behind a view is.
     fn at<T>(&self, view: View, offset: u64) -> *mut T {
-        let place = (number(view) << PAGE_SHIFT) + (offset as usize & 0xfff & !(size_of::<T>() - 1));
+        let place =
+            (number(view) << PAGE_SHIFT) + (offset as usize & 0xfff & !(size_of::<T>() - 1));
         self.window.as_ptr().wrapping_add(place).cast()
     }
 
@@ -145,18 +142,13 @@ impl GuestMemory for Views {
     }
 
     fn page_written(&mut self, page: Gfn) {
-        let gfn = page.get() as usize;
         let logged = self
             .writable(page)
             .is_some_and(|slot| slot.flags.contains(SlotFlags::LOG_DIRTY));
         if let Some(log) = self.log
             && logged
-            && gfn < self.pages
         {
-            // SAFETY: the log has a bit for each page (layout::dirty_log_bytes), and all who map it
-            // use atomics.
-            let word = unsafe { log.add(gfn / 64).as_ref() };
-            word.fetch_or(1 << (gfn % 64), Ordering::Relaxed);
+            log.mark(page.get(), 1);
         }
     }
 }

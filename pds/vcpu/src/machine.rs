@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Kernel invocations on the vCPUs, and the services of the host.
+
+use core::arch::asm;
+use core::fmt::Write;
+use partita_abi::vcpu_register as register;
+use partita_guest_protocol::symbol::PLATFORM_SLOT;
+use partita_serial::Client;
+use partita_vcpu::{
+    Interrupt, Machine, PartitionMode, Pause, PowerEvent, RealTime, Refused, Register, StartState,
+    VcpuId, real_time_from_opal,
+};
+use sel4::{cap, cap_type};
+use sel4_microkit::{Vcpu, cspace_cap, debug_println};
+
+const PLATFORM: cap::PlatformControl = cspace_cap::<cap_type::PlatformControl>(PLATFORM_SLOT);
+/// LPCR bits (ISA 3.0B).
+const LPCR_ILE: u64 = 0x0200_0000;
+const LPCR_AIL: u64 = 0x0180_0000;
+/// A decrementer that does not expire.
+const NEVER: u64 = i64::MAX as u64;
+/// PPR of a thread of medium priority, as after a reset.
+const PPR_MEDIUM: u64 = 4 << 50;
+/// How often `darn` may say that it has nothing.
+const RANDOM_TRIES: u32 = 10;
+/// How often the serial server is asked to take the last line, before the machine goes off.
+const DRAIN_TRIES: u32 = 100_000;
+
+/// The guest's terminal 0 is the client of the serial server.
+pub(crate) struct Host<F> {
+    pub(crate) console: Client<F>,
+    /// What the guest asked for, until the handler sees it.
+    pub(crate) event: Option<PowerEvent>,
+}
+
+fn cap(vcpu: VcpuId) -> cap::VCpu {
+    Vcpu::new(vcpu.number() as usize).vcpu()
+}
+
+const fn number(register: Register) -> usize {
+    match register {
+        Register::Msr => register::MSR,
+        Register::Sprg0 => register::SPRG0,
+        Register::Ciabr => register::CIABR,
+        Register::Hfscr => register::HFSCR,
+    }
+}
+
+impl<F: Fn()> Host<F> {
+    /// A line of ours on the guest's console.
+    pub(crate) fn line(&mut self, line: core::fmt::Arguments<'_>) {
+        debug_println!("vcpu: {line}");
+        // If the serial server misbehaves there is nowhere to say so.
+        let _ = write!(self.console, "\nvcpu: {line}\n");
+        for _ in 0..DRAIN_TRIES {
+            if self.console.is_sent() != Ok(false) {
+                break;
+            }
+        }
+    }
+}
+
+impl<F: Fn()> Machine for Host<F> {
+    fn read_register(&mut self, vcpu: VcpuId, register: Register) -> Result<u64, Refused> {
+        let mut value = [0];
+        match cap(vcpu).vcpu_read_regs(number(register), &mut value) {
+            Ok(()) => Ok(value[0]),
+            Err(_) => Err(Refused),
+        }
+    }
+
+    fn write_register(
+        &mut self,
+        vcpu: VcpuId,
+        register: Register,
+        value: u64,
+    ) -> Result<(), Refused> {
+        cap(vcpu)
+            .vcpu_write_regs(number(register), &[value])
+            .map_err(|_| Refused)
+    }
+
+    /// LPCR and HFSCR are the guest's as a whole and stay.
+    fn write_start_state(&mut self, vcpu: VcpuId, state: StartState) -> Result<(), Refused> {
+        let mut values = [0; register::COUNT];
+        values[register::R3] = state.r3;
+        values[register::PC] = state.pc;
+        values[register::MSR] = state.msr;
+        values[register::DEC_EXPIRES] = NEVER;
+        values[register::PPR] = PPR_MEDIUM;
+        let vcpu = cap(vcpu);
+        let write = |first: usize, end: usize| {
+            vcpu.vcpu_write_regs(first, &values[first..end])
+                .map_err(|_| Refused)
+        };
+        write(0, register::LPCR)?;
+        write(register::CFAR, register::HFSCR)
+    }
+
+    fn pause(&mut self, vcpu: VcpuId) -> Pause {
+        match cap(vcpu).vcpu_pause() {
+            Ok(false) => Pause::NotYet,
+            // A vCPU that is gone does not run.
+            Ok(true) | Err(_) => Pause::Done,
+        }
+    }
+
+    fn resume(&mut self, vcpu: VcpuId) {
+        let _ = cap(vcpu).vcpu_resume();
+    }
+
+    fn kick(&mut self, vcpu: VcpuId) {
+        let _ = cap(vcpu).vcpu_kick();
+    }
+
+    fn set_external_line(&mut self, vcpu: VcpuId, raised: bool) {
+        let _ = cap(vcpu).vcpu_set_interrupt_line(raised);
+    }
+
+    fn inject(&mut self, vcpu: VcpuId, interrupt: Interrupt) -> Result<(), Refused> {
+        let Interrupt {
+            vector,
+            srr1_bits,
+            dar,
+            dsisr,
+        } = interrupt;
+        cap(vcpu)
+            .vcpu_inject(vector, srr1_bits, dar, dsisr)
+            .map_err(|_| Refused)
+    }
+
+    fn set_partition_mode(&mut self, mode: PartitionMode) -> Result<(), Refused> {
+        let (bits, on) = match mode {
+            PartitionMode::LittleEndianInterrupts(on) => (LPCR_ILE, on),
+            PartitionMode::TranslatedInterrupts(on) => (LPCR_AIL, on),
+        };
+        let (set, clear) = if on { (bits, 0) } else { (0, bits) };
+        // vCPU 0's capability stands for the guest.
+        Vcpu::new(0)
+            .vcpu()
+            .vcpu_set_mode(set, clear)
+            .map_err(|_| Refused)
+    }
+
+    fn timebase(&mut self) -> u64 {
+        sel4::arch::timebase()
+    }
+
+    fn yield_count(&mut self, vcpu: VcpuId) -> Option<u32> {
+        cap(vcpu).vcpu_get_times().ok()?.dispatch_count
+    }
+
+    #[inline]
+    fn random(&mut self) -> Option<u64> {
+        for _ in 0..RANDOM_TRIES {
+            let bits: u64;
+            // SAFETY: darn r3, 1 (ISA 3.0: 64 conditioned random bits) changes nothing else. The
+            // assembler's target has no name for it.
+            unsafe {
+                asm!(".long 31 << 26 | 3 << 21 | 1 << 16 | 755 << 1", out("r3") bits,
+                    options(nomem, nostack, preserves_flags));
+            }
+            // All ones: an error.
+            if bits != u64::MAX {
+                return Some(bits);
+            }
+        }
+        None
+    }
+
+    fn real_time(&mut self) -> Option<RealTime> {
+        let time = PLATFORM.platform_get_time().ok()?;
+        let date = u32::try_from(time.year_month_day).ok()?;
+        real_time_from_opal(date, time.hour_minute_second_ms)
+    }
+
+    fn power(&mut self, event: PowerEvent) {
+        match event {
+            PowerEvent::Off => {
+                self.line(format_args!("the guest is off"));
+                // Without the capability the machine stays on for others.
+                let _ = PLATFORM.platform_power_off();
+            }
+            PowerEvent::Reboot => self.line(format_args!("the guest restarts")),
+            PowerEvent::Crashed => self.line(format_args!("the guest has crashed; it is stopped")),
+        }
+        self.event = Some(event);
+    }
+
+    #[inline]
+    fn put_chars(&mut self, _terminal: usize, bytes: &[u8]) -> bool {
+        // Nobody hears what is written to a server that misbehaves.
+        self.console.try_write(bytes).unwrap_or(true)
+    }
+}

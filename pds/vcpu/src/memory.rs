@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Guest memory through the view capability: a page is mapped only while it is used.
+
+use crate::servers::Memslots;
+use core::ptr::NonNull;
+use partita_guest_protocol::symbol::VIEW_SLOT;
+use partita_papr::Gfn;
+use partita_vcpu::{GuestMemory, NotBacked};
+use sel4::{VmAttributes, cap_type};
+use sel4_microkit::{cspace_cap, own_vspace};
+
+const VIEW: sel4::cap::GSpaceView = cspace_cap::<cap_type::GSpaceView>(VIEW_SLOT);
+
+/// The view's page of address space, and who finds frames.
+pub(crate) struct Memory {
+    pub(crate) window: NonNull<u8>,
+    pub(crate) memslots: Memslots,
+}
+
+impl Memory {
+    fn mapped(&self, page: Gfn) -> Result<Mapped, NotBacked> {
+        let (gpa, vaddr) = (page.address().get(), self.window.addr().get());
+        let map = || VIEW.view_map(own_vspace(), gpa, vaddr, VmAttributes::EXECUTE_NEVER);
+        match map() {
+            Ok(()) => return Ok(Mapped),
+            Err(sel4::Error::FailedLookup) => {}
+            Err(_) => return Err(NotBacked),
+        }
+        if !self.memslots.request(page) {
+            return Err(NotBacked);
+        }
+        map().map(|()| Mapped).map_err(|_| NotBacked)
+    }
+
+    /// Byte `index` of the page; the callers' ranges end at 4096.
+    fn byte(&self, index: usize) -> *mut u8 {
+        self.window.as_ptr().wrapping_add(index & 0xfff)
+    }
+}
+
+/// The page is mapped until this goes.
+struct Mapped;
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // It fails only if the guest's memory is gone, and then nothing is mapped.
+        let _ = VIEW.view_unmap();
+    }
+}
+
+impl GuestMemory for Memory {
+    fn read(&mut self, page: Gfn, offset: usize, buffer: &mut [u8]) -> Result<(), NotBacked> {
+        let _mapped = self.mapped(page)?;
+        for (to, index) in buffer.iter_mut().zip(offset..) {
+            // SAFETY: inside the page that is mapped now; the guest changes it at any time, so each
+            // byte is read once.
+            *to = unsafe { self.byte(index).read_volatile() };
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, page: Gfn, offset: usize, bytes: &[u8]) -> Result<(), NotBacked> {
+        let _mapped = self.mapped(page)?;
+        for (from, index) in bytes.iter().zip(offset..) {
+            // SAFETY: as in `read`; the guest's memory is nobody's Rust object.
+            unsafe { self.byte(index).write_volatile(*from) };
+        }
+        Ok(())
+    }
+}

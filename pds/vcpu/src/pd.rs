@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The handler.
+
+use crate::boot::{self, BootError, FIRST_SOURCE, TERMINALS};
+use crate::machine::Host;
+use crate::memory::Memory;
+use crate::regions::{self, Guest};
+use crate::reply;
+use crate::servers::{Hpt, Memslots, Vpa};
+use core::convert::Infallible;
+use partita_guest_protocol::channel::{PARENT_ROUTE, SERIAL, TIMER};
+use partita_guest_protocol::{answer, symbol};
+use partita_papr::hcall::number::{H_GET_TERM_CHAR, H_RTAS};
+use partita_papr::hcall::status::H_HARDWARE;
+use partita_serial::{Client, Console};
+use partita_vcpu::{
+    Config, Instance, Machine, PartitionMode, Pause, Platform, PowerEvent, ReplyAction, VcpuId,
+};
+use sel4::{cap, cap_type};
+use sel4_microkit::ipc::PpcMrs;
+use sel4_microkit::{
+    Caller, Channel, ChannelSet, Child, FastReply, Handler, MessageInfo, cspace_cap, debug_println,
+    memory_region_symbol, protection_domain, var,
+};
+use sel4_shared_memory::SharedMemoryRef;
+
+const TIMER_CAP: cap::Timer = cspace_cap::<cap_type::Timer>(symbol::TIMER_SLOT);
+/// Ticks between two looks whether all vCPUs are out: a millisecond.
+const LOOK_AGAIN: u64 = sel4::TIMEBASE_HZ / 1000;
+/// For the tree: PD heap in bytes.
+const TREE_HEAP: usize = 0x4_0000;
+
+/// H_GET_CPU_CHARACTERISTICS of POWER9 (SPEC 2.5): ori 31 is a speculation barrier, mtspr TRIG2
+/// flushes the L1D, which is a thread's own.
+const CHARACTER: u64 = 1 << 63 | 1 << 60 | 1 << 59;
+/// Favour security; flush the L1D on the way to user mode; barriers at bounds checks.
+const BEHAVIOUR: u64 = 1 << 63 | 1 << 62 | 1 << 61;
+
+struct HandlerImpl<F> {
+    platform: Platform<'static, Host<F>, Memory>,
+    guest: Guest,
+    /// What happens when all vCPUs are out.
+    ending: Option<PowerEvent>,
+    /// A typed byte that the guest had no room for.
+    held: Option<u8>,
+}
+
+#[protection_domain(heap_size = TREE_HEAP)]
+fn init() -> HandlerImpl<impl Fn()> {
+    let region = memory_region_symbol!(console: *mut Console);
+    // SAFETY: the system description maps a zeroed page there that only the serial server shares;
+    // both access it with volatile and atomic accesses only.
+    let region = unsafe { SharedMemoryRef::new(region) };
+    let host = Host {
+        console: Client::new(region, || Channel::new(SERIAL).notify()),
+        event: None,
+    };
+    let memory = Memory {
+        window: memory_region_symbol!(view_window: *mut u8),
+        memslots: Memslots,
+    };
+    let guest = regions::guest();
+    let config = Config {
+        memory_bytes: guest.memory_bytes,
+        first_source: FIRST_SOURCE,
+        terminals: &TERMINALS,
+        characteristics: [
+            *var!(cpu_character: u64 = CHARACTER),
+            *var!(cpu_behaviour: u64 = BEHAVIOUR),
+        ],
+        // The kernel opens those that it saves; it saves no others.
+        facilities: 0,
+    };
+    let shared = regions::shared(guest.vcpus);
+    let mut platform = Platform::new(shared, config, Instance(0), host, memory);
+    platform.recover();
+    let mut handler = HandlerImpl {
+        platform,
+        guest,
+        ending: None,
+        held: None,
+    };
+    let started = Memslots
+        .create(handler.guest.memory_bytes)
+        .map_err(BootError::from)
+        .and_then(|()| handler.start());
+    if let Err(error) = started {
+        handler.cannot_start(&error);
+    }
+    handler
+}
+
+impl<F: Fn()> HandlerImpl<F> {
+    /// Loads the guest and starts vCPU 0. All vCPUs are paused or stopped.
+    fn start(&mut self) -> Result<(), BootError> {
+        let state = boot::load(&self.guest, self.platform.memory_mut())?;
+        self.platform.reset(|_| false);
+        let Some(first) = self.platform.vcpu(0) else {
+            return Ok(());
+        };
+        debug_println!("vcpu: starts at {:#x}, tree {:#x}", state.pc, state.r3);
+        let machine = self.platform.machine_mut();
+        if machine.write_start_state(first, state).is_err() {
+            return Err(BootError::Vcpu);
+        }
+        machine.resume(first);
+        Ok(())
+    }
+
+    fn cannot_start(&mut self, error: &BootError) {
+        let machine = self.platform.machine_mut();
+        machine.line(format_args!("the guest cannot start: {error}"));
+    }
+
+    fn vcpus(&self) -> impl Iterator<Item = VcpuId> + use<F> {
+        let count = u64::from(self.guest.vcpus);
+        let all: [Option<VcpuId>; 64] = core::array::from_fn(|number| {
+            Some(number as u64)
+                .filter(|n| *n < count)
+                .and_then(|n| self.platform.vcpu(n))
+        });
+        all.into_iter().flatten()
+    }
+
+    /// After what may have been a request to go off, restart or stop.
+    #[cold]
+    fn look_for_event(&mut self) {
+        let Some(event) = self.platform.machine_mut().event.take() else {
+            return;
+        };
+        self.ending = Some(event);
+        self.hold_all();
+    }
+
+    /// Pauses all vCPUs, and goes on when the last is out. The one that asked is, after our answer.
+    fn hold_all(&mut self) {
+        let mut out = true;
+        for vcpu in self.vcpus() {
+            out &= self.platform.pause(vcpu) == Pause::Done;
+        }
+        let Some(event) = self.ending else { return };
+        if !out {
+            let deadline = sel4::arch::timebase() + LOOK_AGAIN;
+            // Without the timer the guest stays as it is: stopped.
+            let _ = TIMER_CAP.timer_set(deadline);
+            return;
+        }
+        self.ending = None;
+        if event == PowerEvent::Reboot
+            && let Err(error) = self.restart()
+        {
+            self.cannot_start(&error);
+        }
+    }
+
+    /// As after power-on, with the same memory. All vCPUs are out.
+    fn restart(&mut self) -> Result<(), BootError> {
+        for vcpu in self.vcpus() {
+            // Who is out has nothing to wait for; a second call is for what the first began.
+            while !Vpa::unregister_all(vcpu.number().into())? {}
+        }
+        Hpt::reset()?;
+        let machine = self.platform.machine_mut();
+        for mode in [
+            PartitionMode::LittleEndianInterrupts(false),
+            PartitionMode::TranslatedInterrupts(false),
+        ] {
+            machine
+                .set_partition_mode(mode)
+                .map_err(|_| BootError::Vcpu)?;
+        }
+        self.held = None;
+        self.start()
+    }
+
+    /// What was typed goes to the guest, as far as it has room.
+    fn input(&mut self) {
+        loop {
+            let typed = match self.held.take() {
+                Some(byte) => Some(byte),
+                None => self.platform.machine_mut().console.read().unwrap_or(None),
+            };
+            let Some(byte) = typed else { return };
+            if !self.platform.input(0, byte) {
+                self.held = Some(byte);
+                return;
+            }
+        }
+    }
+}
+
+impl<F: Fn()> Handler for HandlerImpl<F> {
+    type Error = Infallible;
+
+    #[inline(always)]
+    fn protected_mrs(
+        &mut self,
+        caller: Caller,
+        msg_info: MessageInfo,
+        mrs: PpcMrs,
+    ) -> Result<FastReply, Infallible> {
+        let number = msg_info.label();
+        if caller.channel().index() != PARENT_ROUTE {
+            return Ok(FastReply::new(answer::INVALID, []));
+        }
+        let action = match self.platform.vcpu(caller.vcpu() as u64) {
+            Some(vcpu) => self.platform.hypercall(vcpu, number, &mrs),
+            None => ReplyAction::status(H_HARDWARE),
+        };
+        if number == H_RTAS {
+            self.look_for_event();
+        }
+        if number == H_GET_TERM_CHAR && self.held.is_some() {
+            self.input();
+        }
+        Ok(reply::message(action, [mrs[0], mrs[1], mrs[2], mrs[3]]))
+    }
+
+    fn fault_mrs(
+        &mut self,
+        child: Child,
+        msg_info: MessageInfo,
+        mrs: PpcMrs,
+    ) -> Result<Option<FastReply>, Infallible> {
+        let Some(vcpu) = self.platform.vcpu(child.index() as u64) else {
+            return Ok(None);
+        };
+        let number = msg_info.label();
+        let action = match reply::exit(number, &mrs) {
+            None => ReplyAction::RESUME,
+            Some(exit) => {
+                let action = self.platform.exit(vcpu, exit);
+                if self.platform.machine_mut().event.is_some() {
+                    debug_println!("vcpu: exit {number} of vCPU {}: {mrs:x?}", child.index());
+                    self.look_for_event();
+                }
+                action
+            }
+        };
+        // Words 1 to 4 of an unrouted hypercall are r4 to r7.
+        Ok(Some(reply::message(
+            action,
+            [mrs[1], mrs[2], mrs[3], mrs[4]],
+        )))
+    }
+
+    fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
+        if channels.contains(Channel::new(TIMER)) && self.ending.is_some() {
+            self.hold_all();
+        }
+        if channels.contains(Channel::new(SERIAL)) {
+            self.input();
+        }
+        Ok(())
+    }
+}
