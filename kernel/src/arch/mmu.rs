@@ -124,27 +124,31 @@ pub fn flush_pid(pid: u64) {
     }
 }
 
-/// Drops the translation of one page on all cores. `ap` is the actual page size of tlbie: 0 for
-/// 4 KiB, 5 for 64 KiB.
-fn flush_page(pid: u64, vaddr: u64, ap: u64) {
-    // SAFETY: only drops cached translations. tlbie RIC=0 PRS=1 R=1.
-    unsafe {
-        asm!(
-            "ptesync",
-            ".long 0x7c000264 | 5<<21 | 0<<18 | 1<<17 | 1<<16 | 4<<11",
-            "eieio", "tlbsync", "ptesync",
-            in("r4") vaddr & !0xfff | ap << 5, in("r5") pid << 32, options(nostack, preserves_flags)
-        );
+/// Drops the translations of `count` pages of 4 KiB from `vaddr` on, on all cores.
+fn flush_pages(pid: u64, vaddr: u64, count: u64) {
+    // SAFETY: only orders.
+    unsafe { asm!("ptesync", options(nostack, preserves_flags)) }
+    for page in 0..count {
+        // SAFETY: only drops cached translations. tlbie RIC=0 PRS=1 R=1, AP=0 (4 KiB).
+        unsafe {
+            asm!(
+                ".long 0x7c000264 | 5<<21 | 0<<18 | 1<<17 | 1<<16 | 4<<11",
+                in("r4") (vaddr & !0xfff) + (page << 12), in("r5") pid << 32,
+                options(nostack, preserves_flags)
+            );
+        }
     }
+    // SAFETY: only orders.
+    unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags)) }
 }
 
-/// Drops the translations of `[vaddr, vaddr + 2^bits)` in `pid` on all cores. 12 and 16 bits are one
-/// page of that size; from 2 MiB on, where a table of smaller pages may have gone, all of the PID
+/// Drops the translations of `[vaddr, vaddr + 2^bits)` in `pid` on all cores. A frame of 64 KiB (16 bits)
+/// is mapped by sixteen entries of 4 KiB, each with translations of its own; from 2 MiB on, where a table of smaller pages may have gone, all of the PID
 /// goes with the walk cache.
 pub fn flush_range(pid: u64, vaddr: u64, bits: u32) {
     match bits {
-        12 => flush_page(pid, vaddr, 0),
-        16 => flush_page(pid, vaddr, 5),
+        12 => flush_pages(pid, vaddr, 1),
+        16 => flush_pages(pid, vaddr, 16),
         _ => flush_pid(pid),
     }
 }

@@ -19,7 +19,8 @@ use partita_kernel_core::object::Core;
 /// Offsets in the hypervisor page of the thread interrupt management area: ring of the physical
 /// hypervisor thread.
 mod tima {
-    /// Notification source: non-zero top bits while an interrupt is signalled (1 byte).
+    /// Notification source: non-zero top bits while an interrupt is signalled (1 byte, but only loads
+    /// of four or eight bytes give it).
     pub const NSR: u64 = 0x30;
     /// Current priority: interrupts less favoured are held back (1 byte).
     pub const CPPR: u64 = 0x31;
@@ -129,13 +130,14 @@ fn load16(addr: u64) -> u16 {
     (value as u16).swap_bytes()
 }
 
-fn load8(addr: u64) -> u64 {
-    let value;
+/// Loads four bytes, the first of them in bits 31:24.
+fn load32(addr: u64) -> u32 {
+    let value: u64;
     // SAFETY: as for `load64`, in the TIMA.
     unsafe {
-        asm!("lbzcix {}, 0, {}", out(reg) value, in(reg_nonzero) addr, options(nostack, preserves_flags))
+        asm!("lwzcix {}, 0, {}", out(reg) value, in(reg_nonzero) addr, options(nostack, preserves_flags))
     }
-    value
+    (value as u32).swap_bytes()
 }
 
 fn store8(addr: u64, value: u64) {
@@ -200,7 +202,7 @@ fn join(core: &Core) -> bool {
 /// Whether an interrupt is signalled to this core.
 pub fn pending() -> bool {
     let tima = XIVE.0.tima.get();
-    tima != 0 && load8(tima + tima::NSR) as u8 & NSR_HE != 0
+    tima != 0 && (load32(tima + tima::NSR) >> 24) as u8 & NSR_HE != 0
 }
 
 /// Takes the interrupts that are signalled to this core and gives each source number to `handle`. One
