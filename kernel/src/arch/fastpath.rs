@@ -271,6 +271,9 @@ fast_switch:
     mtspr {PIDR}, 29
     isync
     .long 0x7c00068c              // cp_abort
+    ld 24, {PPR_HOST}(13)         // what user mode can write and read without a facility bit
+    mtspr {VRSAVE}, 0
+    mtspr {PPR}, 24
 9:  addi 24, 13, {S7}
     stdcx. 24, 0, 24              // a reservation of the last thread must not serve this one
     ld 25, {PC}(27)
@@ -336,6 +339,9 @@ fast_refused:
     CORE_ID = const offset_of!(Core, id),
     CORE_EPOCH = const offset_of!(Core, cspace_epoch),
     ACTIVE_PID = const offset_of!(Core, active_pid),
+    PPR_HOST = const offset_of!(Core, arch) + 8 * arch_word::PPR_HOST,
+    VRSAVE = const spr::VRSAVE,
+    PPR = const spr::PPR,
     READY_TOP = const offset_of!(Core, ready_top),
     PD_MSR = const offset_of!(Core, arch) + 8 * arch_word::PD_MSR,
     GPR = const offset_of!(Context, gpr),

@@ -186,6 +186,10 @@ return_to_current:
     mtspr {PIDR}, 11
     isync
     .long 0x7c00068c              // cp_abort: no copy-paste from one address space to another
+    li 9, 0                       // what user mode can write and read without a facility bit
+    ld 10, {PPR_HOST}(13)
+    mtspr {VRSAVE}, 9
+    mtspr {PPR}, 10
 1:  // A reservation of the last thread must not serve this one.
     addi 9, 13, {S7}
     stdcx. 9, 0, 9
@@ -236,6 +240,9 @@ exception_from_idle:
     STACK = const offset_of!(Core, stack_top),
     TOC = const offset_of!(Core, toc),
     ACTIVE_PID = const offset_of!(Core, active_pid),
+    PPR_HOST = const offset_of!(Core, arch) + 8 * arch_word::PPR_HOST,
+    VRSAVE = const spr::VRSAVE,
+    PPR = const spr::PPR,
     PD_MSR = const offset_of!(Core, arch) + 8 * arch_word::PD_MSR,
     CRASH_CONTEXT = const offset_of!(Core, arch) + 8 * arch_word::CRASH_CONTEXT,
     CRASH_STACK = const offset_of!(Core, arch) + 8 * arch_word::CRASH_STACK,
