@@ -297,7 +297,10 @@ impl Cap {
                 };
                 let extra = size | ((f.rights.0 & 3) << 2) | (u64::from(f.device) << 4);
                 // Page aligned: the low bits of the address hold the rest.
-                ((tag::FRAME << TYPE_SHIFT) | f.addr | extra, Mapping::pack(f.mapping))
+                (
+                    (tag::FRAME << TYPE_SHIFT) | f.addr | extra,
+                    Mapping::pack(f.mapping),
+                )
             }
             Cap::PageTable { addr, mapping } => {
                 (word(tag::PAGE_TABLE, 0, addr), Mapping::pack(mapping))

@@ -101,7 +101,10 @@ impl<M: Machine> Kernel<'_, M> {
             self.ensure_empty(dest)?;
         }
         let missing = |source, depth| {
-            SysError::FailedLookup(source, LookupFailure::MissingCapability { bits_left: depth })
+            SysError::FailedLookup(
+                source,
+                LookupFailure::MissingCapability { bits_left: depth },
+            )
         };
         let src_cap = self.at(src).cap();
         if src_cap.is_null() {

@@ -358,7 +358,7 @@ impl<M: Machine> Kernel<'_, M> {
         if lpid == 0 || g.poisoned.get() != 0 {
             return Err(SysError::IllegalOperation.into());
         }
-        if gpa % (1 << f.bits) != 0 {
+        if !gpa.is_multiple_of(1 << f.bits) {
             return Err(SysError::Alignment.into());
         }
         if f.mapping.is_some_and(|m| self.mapping_lives(&m)) {

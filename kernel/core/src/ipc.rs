@@ -125,10 +125,11 @@ impl<M: Machine> Kernel<'_, M> {
                     self.give_up_call(sender);
                 }
             }
-        } else if send.donate && r.sched_context.is_none() {
-            if let Some(sc) = self.at(sender).sched_context.get() {
-                self.donate(sc, receiver);
-            }
+        } else if send.donate
+            && r.sched_context.is_none()
+            && let Some(sc) = self.at(sender).sched_context.get()
+        {
+            self.donate(sc, receiver);
         }
         self.make_ready(receiver);
     }

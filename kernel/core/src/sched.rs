@@ -332,7 +332,7 @@ impl<M: Machine> Kernel<'_, M> {
         }
         let timeout_handler = !self.at(self.tcb_slot(t, tcb_slot::TIMEOUT)).is_empty();
         if !round_robin && timeout_handler {
-            let consumed = self.to_microseconds(sc.consumed.get());
+            let consumed = self.as_microseconds(sc.consumed.get());
             self.fault_of(t, FaultLabel::Timeout, &[sc.badge.get(), consumed]);
             return;
         }
@@ -380,7 +380,7 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     /// Microseconds of so many timebase ticks.
-    pub(crate) fn to_microseconds(&self, ticks: u64) -> u64 {
+    pub(crate) fn as_microseconds(&self, ticks: u64) -> u64 {
         ticks / (self.m.timebase_hz() / 1_000_000).max(1)
     }
 

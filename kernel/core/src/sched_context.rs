@@ -135,7 +135,7 @@ impl<M: Machine> Kernel<'_, M> {
             self.core.deadline.set(0);
         }
         let ticks = self.at(r).consumed.replace(0);
-        self.set_message_register(thread, 0, self.to_microseconds(ticks));
+        self.set_message_register(thread, 0, self.as_microseconds(ticks));
         1
     }
 

@@ -105,15 +105,16 @@ impl<M: Machine> Kernel<'_, M> {
             _ => false,
         };
         // A copy of an untyped capability: only one of the two may hand out the memory.
-        if let (Cap::Untyped(new), Cap::Untyped(old)) = (cap, &source_cap) {
-            if new.addr == old.addr && new.bits == old.bits {
-                let full = Untyped {
-                    free: 1 << old.bits,
-                    zeroed: 0,
-                    ..*old
-                };
-                self.set_cap(src, &Cap::Untyped(full));
-            }
+        if let (Cap::Untyped(new), Cap::Untyped(old)) = (cap, &source_cap)
+            && new.addr == old.addr
+            && new.bits == old.bits
+        {
+            let full = Untyped {
+                free: 1 << old.bits,
+                zeroed: 0,
+                ..*old
+            };
+            self.set_cap(src, &Cap::Untyped(full));
         }
         self.link_after(cap, src, dest, new_revocable, new_revocable);
     }

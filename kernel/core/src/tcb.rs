@@ -129,7 +129,7 @@ impl<M: Machine> Kernel<'_, M> {
         if f.device || !f.rights.contains(CapRights::READ.union(CapRights::WRITE)) {
             return Err(SysError::IllegalOperation.into());
         }
-        if vaddr % space::IPC_BUFFER_BYTES as u64 != 0 {
+        if !vaddr.is_multiple_of(space::IPC_BUFFER_BYTES as u64) {
             return Err(SysError::Alignment.into());
         }
         self.derive(slot, cap)

@@ -186,7 +186,7 @@ impl<M: Machine> Kernel<'_, M> {
         attr: u64,
     ) -> Outcome {
         let size = 1u64 << f.bits;
-        if vaddr % size != 0 {
+        if !vaddr.is_multiple_of(size) {
             return Err(SysError::Alignment.into());
         }
         let top = space::USER_VSPACE_TOP as u64;

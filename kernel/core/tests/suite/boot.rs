@@ -28,10 +28,22 @@ fn objects_fit_their_sizes_and_slots_are_aligned() {
     assert_eq!(size_of::<Slot>(), 32);
     // The low five bits of a slot's address carry flags in the derivation list.
     assert_eq!(core::mem::offset_of!(Tcb, slots) % 32, 0, "slots of a TCB");
-    assert_eq!(core::mem::offset_of!(Timer, notification) % 32, 0, "slot of a timer");
-    assert_eq!(core::mem::offset_of!(Irq, notification) % 32, 0, "slot of an interrupt");
+    assert_eq!(
+        core::mem::offset_of!(Timer, notification) % 32,
+        0,
+        "slot of a timer"
+    );
+    assert_eq!(
+        core::mem::offset_of!(Irq, notification) % 32,
+        0,
+        "slot of an interrupt"
+    );
     assert_eq!(size_of::<Irq>() % 32, 0, "slots of the interrupts");
-    assert_eq!(core::mem::offset_of!(Global, irqs) % 32, 0, "slots of the interrupts");
+    assert_eq!(
+        core::mem::offset_of!(Global, irqs) % 32,
+        0,
+        "slots of the interrupts"
+    );
     assert_eq!(size_of::<Core>() % 8, 0);
 }
 
@@ -44,7 +56,10 @@ fn the_root_task_has_its_capabilities_and_runs() {
     assert_eq!(rig.cap(init_cnode::TCB as u64), Cap::Thread(rig.root));
     assert_eq!(rig.cap(init_cnode::IRQ_CONTROL as u64), Cap::IrqControl);
     assert_eq!(rig.cap(init_cnode::ASID_CONTROL as u64), Cap::AsidControl);
-    assert_eq!(rig.cap(init_cnode::PLATFORM_CONTROL as u64), Cap::PlatformControl);
+    assert_eq!(
+        rig.cap(init_cnode::PLATFORM_CONTROL as u64),
+        Cap::PlatformControl
+    );
     assert_eq!(rig.cap(0), Cap::Null);
     assert_eq!(rig.gpr(rig.root, 3), BOOTINFO_VADDR);
     assert_eq!(rig.tcb(rig.root).ipc_buffer_vaddr.get(), IPC_BUFFER_VADDR);
@@ -70,7 +85,10 @@ fn boot_info_describes_every_untyped() {
         };
         let at = core::mem::offset_of!(BootInfo, untypeds) + 16 * (i - first) as usize;
         assert_eq!(word(at), u.addr);
-        assert_eq!(word(at + 8), u64::from(u.bits) | (u64::from(u.device) << 32));
+        assert_eq!(
+            word(at + 8),
+            u64::from(u.bits) | (u64::from(u.device) << 32)
+        );
         assert_eq!(u.addr % (1 << u.bits), 0);
         if u.device {
             assert_eq!((u.addr, u.bits), (DEVICE, 16));

@@ -28,7 +28,7 @@ fn mapping() -> impl Strategy<Value = Option<Mapping>> {
 
 fn frame() -> impl Strategy<Value = Cap> {
     let bits = prop_oneof![Just(12u32), Just(16), Just(21)];
-    (bits, 1u64..1 << 27, rights(3), any::<bool>(), mapping()).prop_map(
+    (bits, 1u64..1 << 35, rights(3), any::<bool>(), mapping()).prop_map(
         |(bits, page, rights, device, mapping)| {
             Cap::Frame(Frame {
                 addr: page << 21,
@@ -42,12 +42,14 @@ fn frame() -> impl Strategy<Value = Cap> {
 }
 
 fn untyped() -> impl Strategy<Value = Cap> {
-    (6u32..=47, any::<u64>(), 0u64..1 << 21, any::<bool>()).prop_map(
-        |(bits, free, zeroed, device)| {
+    let place = (6u32..=47, any::<u64>());
+    (place, any::<u64>(), 0u64..1 << 21, any::<bool>()).prop_map(
+        |((bits, addr), free, zeroed, device)| {
             Cap::Untyped(Untyped {
-                addr: if bits == 47 { 0 } else { 1 << bits },
+                // Devices can lie anywhere below 2^56.
+                addr: (addr >> 8 >> bits) << bits,
                 bits,
-                free: free % ((1 << bits) + 1) >> 6 << 6,
+                free: (free % ((1 << bits) + 1)) & !63,
                 zeroed,
                 device,
             })
@@ -57,7 +59,11 @@ fn untyped() -> impl Strategy<Value = Cap> {
 
 fn cnode() -> impl Strategy<Value = Cap> {
     (address(6), 1u32..=42, 0u32..64, any::<u64>()).prop_map(|(addr, radix, guard_bits, guard)| {
-        let mask = if guard_bits == 0 { 0 } else { u64::MAX >> (64 - guard_bits) };
+        let mask = if guard_bits == 0 {
+            0
+        } else {
+            u64::MAX >> (64 - guard_bits)
+        };
         Cap::CNode {
             addr,
             radix,
@@ -150,7 +156,11 @@ fn zombie() -> impl Strategy<Value = Cap> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig {
+        cases: 4000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn packing_loses_nothing(cap in any_cap()) {

@@ -22,10 +22,22 @@ fn cnodeop0001_copy() {
     let rig = Rig::new();
     let ep = rig.make(ObjectType::Endpoint);
     let copy = rig.fresh();
-    rig.ok(ROOT, L::CNodeCopy, &[copy, 64, ep, 64, CapRights::WRITE.0], &[ROOT]);
+    rig.ok(
+        ROOT,
+        L::CNodeCopy,
+        &[copy, 64, ep, 64, CapRights::WRITE.0],
+        &[ROOT],
+    );
     assert_eq!(rights(&rig, copy), CapRights::WRITE);
     assert_eq!(rights(&rig, ep), CapRights::ALL);
-    rig.refused(ROOT, L::CNodeCopy, &[copy, 64, ep, 64, ALL], &[ROOT], ErrorCode::DeleteFirst, &[]);
+    rig.refused(
+        ROOT,
+        L::CNodeCopy,
+        &[copy, 64, ep, 64, ALL],
+        &[ROOT],
+        ErrorCode::DeleteFirst,
+        &[],
+    );
     // A copy of a copy has no more than it.
     let third = rig.copy(copy);
     assert_eq!(rights(&rig, third), CapRights::WRITE);
@@ -69,7 +81,15 @@ fn cnodeop0003_mint() {
     let cnode = rig.make_many(ObjectType::CNode, 4, 1);
     let guarded = rig.mint(cnode, ALL, (0x2a << 6) | 60);
     assert!(
-        matches!(rig.cap(guarded), Cap::CNode { guard: 0x2a, guard_bits: 60, radix: 4, .. }),
+        matches!(
+            rig.cap(guarded),
+            Cap::CNode {
+                guard: 0x2a,
+                guard_bits: 60,
+                radix: 4,
+                ..
+            }
+        ),
         "{:?}",
         rig.cap(guarded)
     );
@@ -107,8 +127,20 @@ fn cnodeop0005_mutate() {
     let rig = Rig::new();
     let cnode = rig.make_many(ObjectType::CNode, 4, 1);
     let dest = rig.fresh();
-    rig.ok(ROOT, L::CNodeMutate, &[dest, 64, cnode, 64, (1 << 6) | 4], &[ROOT]);
-    assert!(matches!(rig.cap(dest), Cap::CNode { guard: 1, guard_bits: 4, .. }));
+    rig.ok(
+        ROOT,
+        L::CNodeMutate,
+        &[dest, 64, cnode, 64, (1 << 6) | 4],
+        &[ROOT],
+    );
+    assert!(matches!(
+        rig.cap(dest),
+        Cap::CNode {
+            guard: 1,
+            guard_bits: 4,
+            ..
+        }
+    ));
     // As in seL4 an endpoint's badge cannot be changed by a move.
     let ep = rig.make(ObjectType::Endpoint);
     let other = rig.fresh();
@@ -130,11 +162,24 @@ fn cnodeop0006_rotate() {
     let dest = rig.fresh();
     let (cap_a, cap_b) = (rig.cap(a), rig.cap(b));
     // a -> pivot b -> dest.
-    rig.ok(ROOT, L::CNodeRotate, &[dest, 64, 0, b, 64, 0, a, 64], &[ROOT, ROOT]);
-    assert_eq!((rig.cap(a), rig.cap(b), rig.cap(dest)), (Cap::Null, cap_a, cap_b));
+    rig.ok(
+        ROOT,
+        L::CNodeRotate,
+        &[dest, 64, 0, b, 64, 0, a, 64],
+        &[ROOT, ROOT],
+    );
+    assert_eq!(
+        (rig.cap(a), rig.cap(b), rig.cap(dest)),
+        (Cap::Null, cap_a, cap_b)
+    );
     check(&rig);
     // Source and destination may be one slot: the two change places.
-    rig.ok(ROOT, L::CNodeRotate, &[b, 64, 0, dest, 64, 0, b, 64], &[ROOT, ROOT]);
+    rig.ok(
+        ROOT,
+        L::CNodeRotate,
+        &[b, 64, 0, dest, 64, 0, b, 64],
+        &[ROOT, ROOT],
+    );
     assert_eq!((rig.cap(b), rig.cap(dest)), (cap_b, cap_a));
     check(&rig);
 }
@@ -146,12 +191,20 @@ fn cnodeop0007_swapped_neighbours_stay_in_the_list() {
     let tcb = rig.make(ObjectType::Tcb);
     let (x, y) = (rig.copy(tcb), rig.copy(tcb));
     for (p, q) in [(x, y), (y, x), (tcb, y), (x, tcb)] {
-        rig.ok(ROOT, L::CNodeRotate, &[p, 64, 0, q, 64, 0, p, 64], &[ROOT, ROOT]);
+        rig.ok(
+            ROOT,
+            L::CNodeRotate,
+            &[p, 64, 0, q, 64, 0, p, 64],
+            &[ROOT, ROOT],
+        );
         check(&rig);
     }
     rig.revoke(rig.untyped);
     check(&rig);
-    assert_eq!((rig.cap(tcb), rig.cap(x), rig.cap(y)), (Cap::Null, Cap::Null, Cap::Null));
+    assert_eq!(
+        (rig.cap(tcb), rig.cap(x), rig.cap(y)),
+        (Cap::Null, Cap::Null, Cap::Null)
+    );
 }
 
 #[test]
@@ -160,11 +213,25 @@ fn cnodeop0008_capabilities_that_do_not_copy() {
     let dest = rig.fresh();
     let copy = |src: u64| [dest, 64, src, 64, ALL];
     let illegal = ErrorCode::IllegalOperation;
-    rig.refused(ROOT, L::CNodeCopy, &copy(init_cnode::IRQ_CONTROL as u64), &[ROOT], illegal, &[]);
+    rig.refused(
+        ROOT,
+        L::CNodeCopy,
+        &copy(init_cnode::IRQ_CONTROL as u64),
+        &[ROOT],
+        illegal,
+        &[],
+    );
     let table = rig.make(ObjectType::PageTable);
     rig.refused(ROOT, L::CNodeCopy, &copy(table), &[ROOT], illegal, &[]);
     // An untyped with children.
-    rig.refused(ROOT, L::CNodeCopy, &copy(rig.untyped), &[ROOT], ErrorCode::RevokeFirst, &[]);
+    rig.refused(
+        ROOT,
+        L::CNodeCopy,
+        &copy(rig.untyped),
+        &[ROOT],
+        ErrorCode::RevokeFirst,
+        &[],
+    );
     // A copy of a mapped frame is not mapped; a move keeps the mapping.
     let frame = rig.make(ObjectType::Frame4K);
     let mapped = crate::vspace::mapped_frame(&rig, frame);
@@ -357,7 +424,12 @@ fn revoke0002_a_cnode_that_holds_itself() {
             let rig = Rig::new();
             let mine = rig.make_many(ObjectType::Untyped, 12, 1);
             let cnode = rig.fresh();
-            rig.ok(mine, L::UntypedRetype, &[ObjectType::CNode as u64, 2, 0, 0, cnode, 1], &[ROOT]);
+            rig.ok(
+                mine,
+                L::UntypedRetype,
+                &[ObjectType::CNode as u64, 2, 0, 0, cnode, 1],
+                &[ROOT],
+            );
             let ep = rig.make(ObjectType::Endpoint);
             for i in 0..4 {
                 let src = if i == at { cnode } else { ep };
@@ -371,11 +443,20 @@ fn revoke0002_a_cnode_that_holds_itself() {
             rig.m.preempt_every.set(0);
             check(&rig);
             assert_eq!(
-                explore(&rig).slots.values().filter(|c| matches!(c, Cap::Zombie(_))).count(),
+                explore(&rig)
+                    .slots
+                    .values()
+                    .filter(|c| matches!(c, Cap::Zombie(_)))
+                    .count(),
                 0
             );
             rig.revoke(ep);
-            rig.ok(mine, L::UntypedRetype, &[ObjectType::CNode as u64, 7, 0, 0, cnode, 1], &[ROOT]);
+            rig.ok(
+                mine,
+                L::UntypedRetype,
+                &[ObjectType::CNode as u64, 7, 0, 0, cnode, 1],
+                &[ROOT],
+            );
             check(&rig);
         }
     }
@@ -389,7 +470,12 @@ fn revoke0003_cnodes_that_hold_each_other() {
             let mine = rig.make_many(ObjectType::Untyped, 12, 1);
             let a = rig.fresh();
             let b = rig.fresh();
-            rig.ok(mine, L::UntypedRetype, &[ObjectType::CNode as u64, 1, 0, 0, a, 2], &[ROOT]);
+            rig.ok(
+                mine,
+                L::UntypedRetype,
+                &[ObjectType::CNode as u64, 1, 0, 0, a, 2],
+                &[ROOT],
+            );
             rig.ok(a, L::CNodeCopy, &[i, 1, b, 64, ALL], &[ROOT]);
             rig.ok(b, L::CNodeCopy, &[j, 1, a, 64, ALL], &[ROOT]);
             // A thread in the ring, too: its slots are a container.
@@ -425,7 +511,11 @@ fn revoke0004_a_preempted_delete_leaves_a_zombie_that_is_no_use() {
     rig.set_gpr(rig.root, 3, ROOT);
     let pc = rig.tcb(rig.root).context.pc.get();
     rig.enter(rig.root);
-    assert_eq!(rig.tcb(rig.root).context.pc.get(), pc, "the call is to be repeated");
+    assert_eq!(
+        rig.tcb(rig.root).context.pc.get(),
+        pc,
+        "the call is to be repeated"
+    );
     rig.m.preempt_every.set(0);
     let Cap::Zombie(Zombie { remaining, .. }) = rig.cap(cnode) else {
         panic!("{:?}", rig.cap(cnode))
@@ -442,7 +532,14 @@ fn revoke0004_a_preempted_delete_leaves_a_zombie_that_is_no_use() {
         ErrorCode::IllegalOperation,
         &[],
     );
-    rig.refused(cnode, L::CNodeDelete, &[0, 4], &[], ErrorCode::InvalidCapability, &[0]);
+    rig.refused(
+        cnode,
+        L::CNodeDelete,
+        &[0, 4],
+        &[],
+        ErrorCode::InvalidCapability,
+        &[0],
+    );
     rig.refused(
         ROOT,
         L::CNodeCopy,

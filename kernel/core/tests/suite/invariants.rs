@@ -162,7 +162,6 @@ fn derivation(rig: &Rig, w: &World) {
         if let Some(p) = prev(rig, at) {
             assert_eq!(next(rig, p), Some(at), "list at {at:#x}");
         }
-        // Copies of one object stand side by side, else "final" would be wrong.
         let (pack0, pack1) = cap.pack();
         assert_eq!(Cap::unpack(pack0, pack1), *cap);
     }
@@ -176,54 +175,53 @@ fn derivation(rig: &Rig, w: &World) {
         let mut order = Vec::new();
         while let Some(here) = last {
             assert!(seen.insert(here), "slot {here:#x} is in the list twice");
-            order.push(here);
+            order.push((here, w.slots[&here]));
             last = next(rig, here);
         }
-        contiguous(w, &order);
-        covered(rig, w, &order);
+        contiguous(&order);
+        covered(rig, &order);
     }
     let used = w.slots.values().filter(|c| !c.is_null()).count();
     assert_eq!(seen.len(), used, "the list has a loop");
 }
 
-/// Capabilities to one object are neighbours, also those under an untyped.
-fn contiguous(w: &World, order: &[u64]) {
-    for (i, a) in order.iter().enumerate() {
-        let cap = w.slots[a];
-        let mut gap = false;
-        for b in &order[i + 1..] {
-            let same = w.slots[b].same_object(&cap);
-            assert!(!(same && gap), "copies {a:#x} and {b:#x} are apart");
-            gap |= !same;
-        }
+/// Capabilities to one object are neighbours, else "the last one" would be told wrongly.
+fn contiguous(order: &[(u64, Cap)]) {
+    for (i, (at, cap)) in order.iter().enumerate() {
+        let rest = &order[i + 1..];
+        let run = rest.iter().take_while(|(_, c)| c.same_object(cap)).count();
+        let apart = rest[run..].iter().find(|(_, c)| c.same_object(cap));
+        assert!(apart.is_none(), "copies {at:#x} and {apart:x?} are apart");
     }
 }
 
-/// What lies in memory has an untyped above it that gave that memory away; boot objects have none,
-/// and no capability above them at all.
-fn covered(rig: &Rig, w: &World, order: &[u64]) {
-    for (i, at) in order.iter().enumerate().skip(1) {
-        let cap = w.slots[at];
+/// What lies in memory has an untyped above it that gave that memory away; only boot objects have
+/// none.
+fn covered(rig: &Rig, order: &[(u64, Cap)]) {
+    for (i, (_, cap)) in order.iter().enumerate().skip(1) {
         let Some((addr, size)) = cap.region() else {
             continue;
         };
-        let above: Vec<u64> = order[..i].to_vec();
-        let root_object = above.iter().all(|a| !matches!(w.slots[a], Cap::Untyped(_)));
         let mut covering = 0;
-        for a in above {
-            if let Cap::Untyped(u) = w.slots[&a]
-                && w.slots[&a].same_region(&cap)
+        for (above, parent) in &order[..i] {
+            if let Cap::Untyped(u) = parent
+                && parent.same_region(cap)
             {
                 covering += 1;
-                assert!(flag(rig, a, REVOCABLE), "untyped {a:#x} cannot be revoked");
+                assert!(
+                    flag(rig, *above, REVOCABLE),
+                    "untyped {above:#x} cannot be revoked"
+                );
                 assert!(
                     addr + size <= u.addr + u.free,
                     "{cap:?} lies in the free part of {u:?}"
                 );
             }
         }
-        let boot = rig.is_boot_object(addr);
-        assert!(boot || covering > 0 && !root_object, "{cap:?} has no untyped above");
+        assert!(
+            rig.is_boot_object(addr) || covering > 0,
+            "{cap:?} has no untyped above"
+        );
     }
 }
 
@@ -241,7 +239,10 @@ fn memory(rig: &Rig, w: &World) {
                 other => cap_kind(other),
             };
             let old = regions.insert(addr, (size, kind));
-            assert!(old.is_none() || old == Some((size, kind)), "two objects at {addr:#x}");
+            assert!(
+                old.is_none() || old == Some((size, kind)),
+                "two objects at {addr:#x}"
+            );
         }
     }
     let mut end = 0;
@@ -283,9 +284,16 @@ fn cached_cnode(rig: &Rig, t: &Tcb) -> Option<(u64, u64)> {
 fn threads(rig: &Rig, w: &World) {
     for &addr in &w.dead_threads {
         let t = thread(rig, addr);
-        assert_eq!(t.state.get(), ThreadState::Inactive as u64, "dead thread {addr:#x}");
+        assert_eq!(
+            t.state.get(),
+            ThreadState::Inactive as u64,
+            "dead thread {addr:#x}"
+        );
         assert_eq!(t.queued.get(), 0, "dead thread {addr:#x}");
-        assert!(t.sched_context.is_none() && t.reply.is_none(), "dead thread {addr:#x}");
+        assert!(
+            t.sched_context.is_none() && t.reply.is_none(),
+            "dead thread {addr:#x}"
+        );
         assert!(t.bound_notification.is_none(), "dead thread {addr:#x}");
     }
     for &addr in &w.threads {
@@ -305,7 +313,11 @@ fn threads(rig: &Rig, w: &World) {
                     t.pid.get()
                 );
             }
-            _ => assert_eq!(t.pid.get(), 0, "thread {addr:#x} has a PID without a VSpace"),
+            _ => assert_eq!(
+                t.pid.get(),
+                0,
+                "thread {addr:#x} has a PID without a VSpace"
+            ),
         }
         match t.slots[tcb_slot::BUFFER].cap() {
             Cap::Frame(f) => {
@@ -314,7 +326,11 @@ fn threads(rig: &Rig, w: &World) {
                 assert!(b >= f.addr && b + address_space::IPC_BUFFER_BYTES as u64 <= end);
                 assert!(!f.device && f.rights.contains(CapRights(3)));
             }
-            _ => assert_eq!(t.ipc_buffer.get(), 0, "thread {addr:#x} has a buffer without a frame"),
+            _ => assert_eq!(
+                t.ipc_buffer.get(),
+                0,
+                "thread {addr:#x} has a buffer without a frame"
+            ),
         }
         if t.fast_cnode_slots.get() != 0 && t.cspace_epoch.get() == rig.core().cspace_epoch.get() {
             assert_eq!(
@@ -333,7 +349,10 @@ fn threads(rig: &Rig, w: &World) {
             );
         }
         if let Some(n) = addr_of(&t.bound_notification) {
-            assert!(w.notifications.contains(&n), "thread {addr:#x} is bound to nothing");
+            assert!(
+                w.notifications.contains(&n),
+                "thread {addr:#x} is bound to nothing"
+            );
             let n: &Notification = rig.m.object(n);
             assert_eq!(addr_of(&n.bound_tcb), Some(addr));
         }
@@ -358,7 +377,11 @@ fn threads(rig: &Rig, w: &World) {
                 | ThreadState::BlockedOnSend
                 | ThreadState::BlockedOnNotification
         );
-        assert_eq!(t.blocked_on.get() != 0, waits, "thread {addr:#x} is {state:?}");
+        assert_eq!(
+            t.blocked_on.get() != 0,
+            waits,
+            "thread {addr:#x} is {state:?}"
+        );
     }
 }
 
@@ -380,16 +403,28 @@ fn queue(rig: &Rig, head: &Link<Tcb>, tail: &Link<Tcb>) -> Vec<u64> {
 }
 
 fn by_priority(rig: &Rig, queue: &[u64]) {
-    let p: Vec<u64> = queue.iter().map(|&t| thread(rig, t).priority.get()).collect();
-    assert!(p.is_sorted_by(|a, b| a >= b), "a queue is not in order of priority: {p:?}");
+    let p: Vec<u64> = queue
+        .iter()
+        .map(|&t| thread(rig, t).priority.get())
+        .collect();
+    assert!(
+        p.is_sorted_by(|a, b| a >= b),
+        "a queue is not in order of priority: {p:?}"
+    );
 }
 
 fn queues(rig: &Rig, w: &World) {
     // Where each thread is queued.
     let mut place: BTreeMap<u64, u64> = BTreeMap::new();
     let mut note = |t: u64, at: u64| {
-        assert!(w.threads.contains(&t), "dead thread {t:#x} in the queue at {at:#x}");
-        assert!(place.insert(t, at).is_none(), "thread {t:#x} is in two queues");
+        assert!(
+            w.threads.contains(&t),
+            "dead thread {t:#x} in the queue at {at:#x}"
+        );
+        assert!(
+            place.insert(t, at).is_none(),
+            "thread {t:#x} is in two queues"
+        );
     };
     for &addr in &w.endpoints {
         let ep: &Endpoint = rig.m.object(addr);
@@ -405,7 +440,10 @@ fn queues(rig: &Rig, w: &World) {
         };
         assert_eq!(state.is_none(), q.is_empty(), "endpoint {addr:#x}");
         for t in q {
-            assert_eq!(Some(ThreadState::from_number(thread(rig, t).state.get())), state);
+            assert_eq!(
+                Some(ThreadState::from_number(thread(rig, t).state.get())),
+                state
+            );
             assert_eq!(thread(rig, t).blocked_on.get(), addr);
             note(t, addr);
         }
@@ -420,7 +458,10 @@ fn queues(rig: &Rig, w: &World) {
             assert_eq!(n.badge.get(), 0, "notification {addr:#x}");
         }
         for t in q {
-            assert_eq!(thread(rig, t).state.get(), ThreadState::BlockedOnNotification as u64);
+            assert_eq!(
+                thread(rig, t).state.get(),
+                ThreadState::BlockedOnNotification as u64
+            );
             assert_eq!(thread(rig, t).blocked_on.get(), addr);
             note(t, addr);
         }
@@ -448,7 +489,10 @@ fn queues(rig: &Rig, w: &World) {
                 assert_eq!(tcb.priority.get(), p as u64);
                 assert_eq!(tcb.core.get(), id as u64);
                 assert_eq!(tcb.queued.get(), 1);
-                assert!(schedulable(rig, tcb), "thread {t:#x} is ready but cannot run");
+                assert!(
+                    schedulable(rig, tcb),
+                    "thread {t:#x} is ready but cannot run"
+                );
                 note(t, 1);
             }
         }
@@ -471,7 +515,11 @@ fn queues(rig: &Rig, w: &World) {
         let tcb = thread(rig, t);
         let at = place.get(&t).copied().unwrap_or(0);
         assert_eq!(tcb.queued.get() == 1, at == 1, "thread {t:#x} queued");
-        assert_eq!(at == 1 || at == 2, schedulable(rig, tcb), "thread {t:#x} is forgotten");
+        assert_eq!(
+            at == 1 || at == 2,
+            schedulable(rig, tcb),
+            "thread {t:#x} is forgotten"
+        );
         if tcb.blocked_on.get() != 0 {
             assert_eq!(at, tcb.blocked_on.get(), "thread {t:#x} waits in no queue");
         }
@@ -497,7 +545,10 @@ fn replies(rig: &Rig, w: &World) {
             assert!(r.prev.is_none() && r.next.is_none() && r.sched_context.is_none());
             continue;
         };
-        assert!(w.threads.contains(&t), "reply {addr:#x} waits for a dead thread");
+        assert!(
+            w.threads.contains(&t),
+            "reply {addr:#x} waits for a dead thread"
+        );
         let tcb = thread(rig, t);
         assert_eq!(addr_of(&tcb.reply), Some(addr));
         if tcb.state.get() != ThreadState::BlockedOnReply as u64 {
@@ -526,11 +577,17 @@ fn contexts(rig: &Rig, w: &World) {
     for &addr in &w.contexts {
         let sc: &SchedContext = rig.m.object(addr);
         if let Some(t) = addr_of(&sc.tcb) {
-            assert!(w.threads.contains(&t), "context {addr:#x} has a dead thread");
+            assert!(
+                w.threads.contains(&t),
+                "context {addr:#x} has a dead thread"
+            );
             assert_eq!(addr_of(&thread(rig, t).sched_context), Some(addr));
         }
         if let Some(r) = addr_of(&sc.reply) {
-            assert!(w.replies.contains(&r), "context {addr:#x} was lent through a dead reply");
+            assert!(
+                w.replies.contains(&r),
+                "context {addr:#x} was lent through a dead reply"
+            );
             let r: &Reply = rig.m.object(r);
             assert_eq!(addr_of(&r.sched_context), Some(addr));
         }
@@ -545,11 +602,17 @@ fn contexts(rig: &Rig, w: &World) {
         let mut at = addr_of(&core.release_head);
         let mut last = 0;
         while let Some(addr) = at {
-            assert!(w.contexts.contains(&addr), "dead context {addr:#x} waits for its release");
+            assert!(
+                w.contexts.contains(&addr),
+                "dead context {addr:#x} waits for its release"
+            );
             assert!(waiting.insert(addr), "release queue has a loop");
             let sc: &SchedContext = rig.m.object(addr);
             assert_eq!(sc.in_release_queue.get(), 1);
-            assert!(sc.replenish_at.get() >= last, "release queue is not in order");
+            assert!(
+                sc.replenish_at.get() >= last,
+                "release queue is not in order"
+            );
             last = sc.replenish_at.get();
             at = addr_of(&sc.release_next);
         }
@@ -589,7 +652,10 @@ fn address_spaces(rig: &Rig, w: &World) {
         if pid != 0 && rig.root_of(pid) == Some(root) {
             walk(rig, w, root, pid, 0, 39);
         } else if pid == 0 {
-            assert!((0..8192).all(|i| rig.m.read_pte(root + 8 * i) == 0), "used before its PID");
+            assert!(
+                (0..8192).all(|i| rig.m.read_pte(root + 8 * i) == 0),
+                "used before its PID"
+            );
         }
     }
     for pool in 0..limits::MAX_ASID_POOLS as u64 {
@@ -633,7 +699,10 @@ fn walk(rig: &Rig, w: &World, table: u64, pid: u64, base: u64, shift: u32) {
                 } => *addr == next && m.pid == pid && m.vaddr == vaddr,
                 _ => false,
             });
-            assert!(mapped, "PID {pid}: {vaddr:#x} has table {next:#x} of no capability");
+            assert!(
+                mapped,
+                "PID {pid}: {vaddr:#x} has table {next:#x} of no capability"
+            );
             walk(rig, w, next, pid, vaddr, shift - 9);
         }
     }

@@ -29,7 +29,11 @@ fn got(rig: &Rig, th: &Thread, badge: u64, label: u64, words: &[u64]) {
         assert_eq!(rig.mr(th.t, i), *w, "message register {i}");
     }
     for i in words.len()..8 {
-        assert_eq!(rig.mr(th.t, i), 0, "message register {i} beyond the message");
+        assert_eq!(
+            rig.mr(th.t, i),
+            0,
+            "message register {i} beyond the message"
+        );
     }
     assert_eq!(rig.gpr(th.t, 0), 0);
 }
@@ -45,7 +49,10 @@ fn passive_server(rig: &Rig, priority: u64, ep: u64) -> Thread {
 }
 
 fn has_sc(rig: &Rig, th: &Thread, owner: &Thread) -> bool {
-    rig.tcb(th.t).sched_context.get().is_some_and(|sc| sc.addr() == rig.addr(owner.sc))
+    rig.tcb(th.t)
+        .sched_context
+        .get()
+        .is_some_and(|sc| sc.addr() == rig.addr(owner.sc))
 }
 
 #[test]
@@ -154,7 +161,12 @@ fn ipc0003_call_and_reply() {
 fn ipc0004_reply_recv_serves_one_after_the_other() {
     let rig = Rig::new();
     let server = rig.thread(200);
-    let clients = [rig.thread(10), rig.thread(30), rig.thread(20), rig.thread(30)];
+    let clients = [
+        rig.thread(10),
+        rig.thread(30),
+        rig.thread(20),
+        rig.thread(30),
+    ];
     let ep = rig.make(ObjectType::Endpoint);
     for (i, c) in clients.iter().enumerate() {
         rig.call_ep(c.t, ep, &[i as u64]);
@@ -218,8 +230,18 @@ fn ipcrights0001_send_needs_write_and_receive_needs_read() {
         assert_eq!(rig.answer(a.t), Err((E::InvalidCapability, vec![0])));
         // Receiving without Read is a fault of the receiver.
         let write_only = rig.mint(object, W, 0);
-        rig.ok(b.tcb, L::TCBSetSchedParams, &[255, 100], &[1, b.sc, handler]);
-        for number in [syscall::RECV, syscall::NB_RECV, syscall::WAIT, syscall::NB_WAIT] {
+        rig.ok(
+            b.tcb,
+            L::TCBSetSchedParams,
+            &[255, 100],
+            &[1, b.sc, handler],
+        );
+        for number in [
+            syscall::RECV,
+            syscall::NB_RECV,
+            syscall::WAIT,
+            syscall::NB_WAIT,
+        ] {
             rig.set_gpr(b.t, 14, b.reply);
             rig.syscall(b.t, number, write_only);
             assert_eq!(rig.state(b.t), S::BlockedOnSend, "{kind:?} {number}");
@@ -259,7 +281,11 @@ fn ipcrights0004_a_call_needs_grant_or_grant_reply() {
                 rig.recv(server.t, ep, server.reply);
             }
             got(&rig, &server, 1, 0, &[2]);
-            let state = if answered { S::BlockedOnReply } else { S::Inactive };
+            let state = if answered {
+                S::BlockedOnReply
+            } else {
+                S::Inactive
+            };
             assert_eq!(rig.state(client.t), state, "{rights}");
             check(&rig);
             rig.send(server.t, server.reply, &[]);
@@ -279,7 +305,14 @@ fn a_call_that_is_received_without_a_reply_object_is_never_answered() {
     check(&rig);
 }
 
-fn transfer(rig: &Rig, from: &Thread, to: &Thread, send: u64, recv: u64, caps: &[u64]) -> MessageInfo {
+fn transfer(
+    rig: &Rig,
+    from: &Thread,
+    to: &Thread,
+    send: u64,
+    recv: u64,
+    caps: &[u64],
+) -> MessageInfo {
     rig.recv(to.t, recv, EMPTY);
     rig.message(from.t, 0, &[1], caps);
     rig.syscall(from.t, syscall::SEND, send);
@@ -436,7 +469,10 @@ fn bind0001_a_bound_notification_comes_through_receive() {
 fn bind0002_misuse() {
     let rig = Rig::new();
     let (a, b) = (rig.thread(100), rig.thread(100));
-    let (n, m) = (rig.make(ObjectType::Notification), rig.make(ObjectType::Notification));
+    let (n, m) = (
+        rig.make(ObjectType::Notification),
+        rig.make(ObjectType::Notification),
+    );
     let ep = rig.make(ObjectType::Endpoint);
     let bind = L::TCBBindNotification;
     let illegal = E::IllegalOperation;
@@ -497,7 +533,10 @@ fn notifications_gather_wake_one_and_end() {
     rig.wait(threads[0].t, n);
     got(&rig, &threads[0], 0x11, 0, &[]);
     // A signal can be a Call, too.
-    assert_eq!(rig.invoke(bits[0], L::InvalidInvocation, &[], &[]), Ok(vec![]));
+    assert_eq!(
+        rig.invoke(bits[0], L::InvalidInvocation, &[], &[]),
+        Ok(vec![])
+    );
     rig.syscall(rig.root, syscall::NB_WAIT, n);
     // Waiters repeat their call when the notification is deleted, which then faults.
     rig.wait(threads[0].t, n);
@@ -664,7 +703,10 @@ fn a_reply_object_is_taken_from_who_waits_with_it() {
 fn nb_send_recv_and_nb_send_wait() {
     let rig = Rig::new();
     let (a, b) = (rig.thread(100), rig.thread(100));
-    let (ep, back) = (rig.make(ObjectType::Endpoint), rig.make(ObjectType::Endpoint));
+    let (ep, back) = (
+        rig.make(ObjectType::Endpoint),
+        rig.make(ObjectType::Endpoint),
+    );
     let ntfn = rig.make(ObjectType::Notification);
     rig.recv(b.t, ep, b.reply);
     rig.message(a.t, 4, &[1, 2], &[]);
@@ -672,28 +714,42 @@ fn nb_send_recv_and_nb_send_wait() {
     rig.set_gpr(a.t, 14, a.reply);
     rig.syscall(a.t, syscall::NB_SEND_RECV, back);
     got(&rig, &b, 0, 4, &[1, 2]);
-    assert_eq!(rig.state(a.t), S::BlockedOnReceive, "a new thread receives, too");
+    assert_eq!(
+        rig.state(a.t),
+        S::BlockedOnReceive,
+        "a new thread receives, too"
+    );
     check(&rig);
     rig.send(b.t, back, &[3]);
     got(&rig, &a, 0, 0, &[3]);
     rig.message(a.t, 0, &[], &[]);
     rig.set_gpr(a.t, 15, EMPTY);
     rig.syscall(a.t, syscall::NB_SEND_WAIT, ntfn);
-    assert_eq!(rig.state(a.t), S::BlockedOnNotification, "a bad destination is no fault");
+    assert_eq!(
+        rig.state(a.t),
+        S::BlockedOnNotification,
+        "a bad destination is no fault"
+    );
     check(&rig);
 }
 
 #[test]
 fn nb_send_recv_donates_to_a_passive_thread() {
     let rig = Rig::new();
-    let (ep, back) = (rig.make(ObjectType::Endpoint), rig.make(ObjectType::Endpoint));
+    let (ep, back) = (
+        rig.make(ObjectType::Endpoint),
+        rig.make(ObjectType::Endpoint),
+    );
     let passive = passive_server(&rig, 100, ep);
     let a = rig.thread(100);
     rig.message(a.t, 0, &[1], &[]);
     rig.set_gpr(a.t, 15, ep);
     rig.set_gpr(a.t, 14, a.reply);
     rig.syscall(a.t, syscall::NB_SEND_RECV, back);
-    assert!(has_sc(&rig, &passive, &a), "as in seL4 the time goes with the message");
+    assert!(
+        has_sc(&rig, &passive, &a),
+        "as in seL4 the time goes with the message"
+    );
     assert_eq!(rig.state(a.t), S::BlockedOnReceive);
     check(&rig);
 }
@@ -701,12 +757,22 @@ fn nb_send_recv_donates_to_a_passive_thread() {
 #[test]
 fn a_signalled_passive_thread_runs_on_the_notifications_time() {
     let rig = Rig::new();
-    let (ep, ntfn) = (rig.make(ObjectType::Endpoint), rig.make(ObjectType::Notification));
+    let (ep, ntfn) = (
+        rig.make(ObjectType::Endpoint),
+        rig.make(ObjectType::Notification),
+    );
     let th = passive_server(&rig, 100, ep);
     let signal = rig.mint(ntfn, W, 8);
     rig.ok(th.tcb, L::TCBBindNotification, &[], &[ntfn]);
     rig.ok(th.sc, L::SchedContextBind, &[], &[ntfn]);
-    rig.refused(th.sc, L::SchedContextBind, &[], &[th.tcb], E::IllegalOperation, &[]);
+    rig.refused(
+        th.sc,
+        L::SchedContextBind,
+        &[],
+        &[th.tcb],
+        E::IllegalOperation,
+        &[],
+    );
     check(&rig);
     for _ in 0..2 {
         rig.nb_send(rig.root, signal, &[]);
@@ -750,7 +816,11 @@ fn cancel_badged_sends() {
     check(&rig);
     for (i, t) in threads.iter().enumerate() {
         let cancelled = i % 3 == 0;
-        let state = if cancelled { S::Restart } else { S::BlockedOnSend };
+        let state = if cancelled {
+            S::Restart
+        } else {
+            S::BlockedOnSend
+        };
         assert_eq!(rig.state(t.t), state, "thread {i}");
     }
     // An unbadged capability cancels nothing; one without all rights may not.
@@ -779,7 +849,12 @@ fn fault0001_every_fault_reaches_its_handler_and_its_answer() {
     let ep = rig.make(ObjectType::Endpoint);
     let badged = rig.mint(ep, W | GRANT_REPLY, 0xfa17);
     let th = rig.thread(100);
-    rig.ok(th.tcb, L::TCBSetSpace, &[0, 0], &[badged, ROOT, init_cnode::VSPACE as u64]);
+    rig.ok(
+        th.tcb,
+        L::TCBSetSpace,
+        &[0, 0],
+        &[badged, ROOT, init_cnode::VSPACE as u64],
+    );
     let raise = |label: FaultLabel, words: &[u64]| {
         rig.run_as(th.t);
         let k = rig.k();
@@ -829,7 +904,12 @@ fn fault0002_unknown_system_calls_can_be_emulated() {
     let handler = rig.thread(200);
     let ep = rig.make(ObjectType::Endpoint);
     let th = rig.thread(100);
-    rig.ok(th.tcb, L::TCBSetSpace, &[0, 0], &[ep, ROOT, init_cnode::VSPACE as u64]);
+    rig.ok(
+        th.tcb,
+        L::TCBSetSpace,
+        &[0, 0],
+        &[ep, ROOT, init_cnode::VSPACE as u64],
+    );
     use fault::unknown_syscall as w;
     for number in [syscall::LAST - 100, 0, 1, 4000] {
         for i in 3..11 {
@@ -839,7 +919,10 @@ fn fault0002_unknown_system_calls_can_be_emulated() {
         rig.set_gpr(th.t, 0, number as u64);
         rig.enter(th.t);
         rig.recv(handler.t, ep, handler.reply);
-        assert_eq!(rig.info(handler.t).label(), FaultLabel::UnknownSyscall as u64);
+        assert_eq!(
+            rig.info(handler.t).label(),
+            FaultLabel::UnknownSyscall as u64
+        );
         assert_eq!(rig.info(handler.t).length() as usize, w::LENGTH);
         assert_eq!(rig.mr(handler.t, w::R3 + 2), 0x35);
         assert_eq!(rig.mr(handler.t, w::FAULT_IP), pc, "the sc instruction");
@@ -868,7 +951,12 @@ fn fault0003_without_a_handler_the_thread_stops() {
     assert!(rig.can_run(th.t));
     // A handler endpoint that is deleted meanwhile leaves it stopped, too.
     let ep = rig.make(ObjectType::Endpoint);
-    rig.ok(th.tcb, L::TCBSetSpace, &[0, 0], &[ep, ROOT, init_cnode::VSPACE as u64]);
+    rig.ok(
+        th.tcb,
+        L::TCBSetSpace,
+        &[0, 0],
+        &[ep, ROOT, init_cnode::VSPACE as u64],
+    );
     rig.run_as(th.t);
     rig.k().fault(FaultLabel::VMFault, &[1, 2, 3, 4]);
     rig.k().finish();
@@ -886,7 +974,12 @@ fn fault0004_a_fault_donates_to_a_passive_handler() {
     let ep = rig.make(ObjectType::Endpoint);
     let handler = passive_server(&rig, 200, ep);
     let th = rig.thread(100);
-    rig.ok(th.tcb, L::TCBSetSpace, &[0, 0], &[ep, ROOT, init_cnode::VSPACE as u64]);
+    rig.ok(
+        th.tcb,
+        L::TCBSetSpace,
+        &[0, 0],
+        &[ep, ROOT, init_cnode::VSPACE as u64],
+    );
     rig.run_as(th.t);
     rig.k().fault(FaultLabel::VMFault, &[1, 2, 3, 4]);
     rig.k().finish();
@@ -904,7 +997,12 @@ fn fault0005_capability_faults_tell_where_the_look_up_ended() {
     let handler = rig.thread(200);
     let ep = rig.make(ObjectType::Endpoint);
     let th = rig.thread(100);
-    rig.ok(th.tcb, L::TCBSetSpace, &[0, 0], &[ep, ROOT, init_cnode::VSPACE as u64]);
+    rig.ok(
+        th.tcb,
+        L::TCBSetSpace,
+        &[0, 0],
+        &[ep, ROOT, init_cnode::VSPACE as u64],
+    );
     use fault::cap_fault as w;
     for (number, cptr, receiving, details) in [
         (syscall::SEND, 1 << 40, 0, [4, 64, 0, 54]),
@@ -942,7 +1040,10 @@ fn fault0005_capability_faults_tell_where_the_look_up_ended() {
 #[test]
 fn suspend_and_resume_in_every_state() {
     let rig = Rig::new();
-    let (ep, n) = (rig.make(ObjectType::Endpoint), rig.make(ObjectType::Notification));
+    let (ep, n) = (
+        rig.make(ObjectType::Endpoint),
+        rig.make(ObjectType::Notification),
+    );
     let server = rig.thread(200);
     let blocked: [&dyn Fn(&Thread); 5] = [
         &|t| rig.recv(t.t, ep, t.reply),

@@ -68,7 +68,12 @@ fn interrupt0003_misuse() {
     refused(&[8, h, 64], &[ROOT], E::DeleteFirst, &[]);
     refused(&[8, EMPTY, 65], &[ROOT], E::RangeError, &[1, 64]);
     refused(&[8, EMPTY, 64], &[h], E::FailedLookup, &[0, 1, 0, 0, 0]);
-    refused(&[LAST_IRQ + 1, EMPTY, 64], &[ROOT], E::InvalidArgument, &[0]);
+    refused(
+        &[LAST_IRQ + 1, EMPTY, 64],
+        &[ROOT],
+        E::InvalidArgument,
+        &[0],
+    );
     let trigger = L::IRQIssueIRQHandlerTrigger;
     for n in 0..4 {
         let args = &[8, 1, EMPTY, 64][..n];
@@ -79,7 +84,14 @@ fn interrupt0003_misuse() {
     let weak = rig.mint(n, 2, 1);
     rig.refused(h, L::IRQSetIRQHandler, &[], &[], E::TruncatedMessage, &[]);
     for bad in [ep, weak] {
-        rig.refused(h, L::IRQSetIRQHandler, &[], &[bad], E::InvalidCapability, &[1]);
+        rig.refused(
+            h,
+            L::IRQSetIRQHandler,
+            &[],
+            &[bad],
+            E::InvalidCapability,
+            &[1],
+        );
     }
     rig.refused(h, L::TimerSet, &[], &[], E::IllegalOperation, &[]);
     check(&rig);
@@ -107,7 +119,10 @@ fn interrupt0004_handlers_end_with_their_last_capability() {
     interrupt(&rig, 7);
     // Revoking the control capability takes all handlers.
     rig.revoke(CONTROL);
-    assert_eq!((rig.cap(again), rig.m.global().irqs[0].used.get()), (Cap::Null, 0));
+    assert_eq!(
+        (rig.cap(again), rig.m.global().irqs[0].used.get()),
+        (Cap::Null, 0)
+    );
     check(&rig);
 }
 
@@ -131,7 +146,10 @@ fn interrupt0005_as_many_handlers_as_there_is_room() {
 #[test]
 fn interrupt0006_a_handler_changes_its_notification() {
     let rig = Rig::new();
-    let (n, m) = (rig.make(ObjectType::Notification), rig.make(ObjectType::Notification));
+    let (n, m) = (
+        rig.make(ObjectType::Notification),
+        rig.make(ObjectType::Notification),
+    );
     let (bn, bm) = (rig.mint(n, 1, 1), rig.mint(m, 1, 2));
     let h = handler(&rig, 9);
     rig.ok(h, L::IRQSetIRQHandler, &[], &[bn]);
@@ -156,15 +174,44 @@ fn interrupt0006_a_handler_changes_its_notification() {
 fn platform_calls() {
     let rig = Rig::new();
     let platform = init_cnode::PLATFORM_CONTROL as u64;
-    assert_eq!(rig.ok(platform, L::PlatformGetTime, &[], &[]), [0x2026_1120, 0x1122_3300]);
-    rig.refused(platform, L::PlatformSetTime, &[1], &[], E::TruncatedMessage, &[]);
+    assert_eq!(
+        rig.ok(platform, L::PlatformGetTime, &[], &[]),
+        [0x2026_1120, 0x1122_3300]
+    );
+    rig.refused(
+        platform,
+        L::PlatformSetTime,
+        &[1],
+        &[],
+        E::TruncatedMessage,
+        &[],
+    );
     rig.ok(platform, L::PlatformSetTime, &[1, 2], &[]);
     assert_eq!(rig.m.log.borrow().last(), Some(&Event::SetClock(1, 2)));
     rig.m.clock.set(None);
     rig.m.clock_accepts.set(false);
-    rig.refused(platform, L::PlatformGetTime, &[], &[], E::IllegalOperation, &[]);
-    rig.refused(platform, L::PlatformSetTime, &[1, 2], &[], E::InvalidArgument, &[0]);
+    rig.refused(
+        platform,
+        L::PlatformGetTime,
+        &[],
+        &[],
+        E::IllegalOperation,
+        &[],
+    );
+    rig.refused(
+        platform,
+        L::PlatformSetTime,
+        &[1, 2],
+        &[],
+        E::InvalidArgument,
+        &[0],
+    );
     rig.ok(platform, L::PlatformReboot, &[], &[]);
     rig.ok(platform, L::PlatformPowerOff, &[], &[]);
-    assert!(rig.m.log.borrow().ends_with(&[Event::Reboot, Event::PowerOff]));
+    assert!(
+        rig.m
+            .log
+            .borrow()
+            .ends_with(&[Event::Reboot, Event::PowerOff])
+    );
 }

@@ -49,15 +49,21 @@ fn memory_layout(size: usize) -> Layout {
 }
 
 fn global_layout() -> Layout {
-    Layout::new::<Global>().align_to(4096).expect("4096 is an alignment")
+    Layout::new::<Global>()
+        .align_to(4096)
+        .expect("4096 is an alignment")
 }
 
 impl Mock {
     /// A machine with `size` bytes of memory, naturally aligned.
     pub fn new(size: usize) -> Mock {
         // SAFETY: both layouts have a size that is not zero.
-        let (memory, global) =
-            unsafe { (alloc_zeroed(memory_layout(size)), alloc_zeroed(global_layout())) };
+        let (memory, global) = unsafe {
+            (
+                alloc_zeroed(memory_layout(size)),
+                alloc_zeroed(global_layout()),
+            )
+        };
         Mock {
             memory: NonNull::new(memory).expect("memory"),
             size,
@@ -89,14 +95,15 @@ impl Mock {
         unsafe { self.global.as_ref() }
     }
 
-    fn bytes(&self) -> &[Cell<u8>] {
-        // SAFETY: the allocation has `size` bytes, and cells may alias.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), self.size) }
-    }
-
     fn word(&self, addr: u64) -> &Cell<u64> {
-        assert!(addr % 8 == 0, "word access at {addr:#x} is not aligned");
-        assert!(addr >= self.base() && addr + 8 <= self.end(), "word access at {addr:#x}");
+        assert!(
+            addr.is_multiple_of(8),
+            "word access at {addr:#x} is not aligned"
+        );
+        assert!(
+            addr >= self.base() && addr + 8 <= self.end(),
+            "word access at {addr:#x}"
+        );
         // SAFETY: in range and aligned; cells may alias.
         unsafe { &*(addr as *const Cell<u64>) }
     }
@@ -136,19 +143,26 @@ impl Machine for Mock {
             "{} at {addr:#x} is outside of memory",
             std::any::type_name::<T>()
         );
-        assert!(addr % align_of::<T>() as u64 == 0 && addr % 32 == 0, "{addr:#x} is not aligned");
+        assert!(
+            addr.is_multiple_of(align_of::<T>() as u64) && addr.is_multiple_of(32),
+            "{addr:#x} is not aligned"
+        );
         // SAFETY: in range and aligned; an Object is made of cells of integers, for which any bytes
         // are valid and which may alias.
         unsafe { &*(addr as *const T) }
     }
 
     fn clear(&self, addr: u64, size: u64) {
-        assert!(addr % 64 == 0 && size % 64 == 0, "clear({addr:#x}, {size:#x})");
-        assert!(addr >= self.base() && addr + size <= self.end(), "clear({addr:#x}, {size:#x})");
-        let first = (addr - self.base()) as usize;
-        for byte in &self.bytes()[first..first + size as usize] {
-            byte.set(0);
-        }
+        assert!(
+            addr.is_multiple_of(64) && size.is_multiple_of(64),
+            "clear({addr:#x}, {size:#x})"
+        );
+        assert!(
+            addr >= self.base() && addr + size <= self.end(),
+            "clear({addr:#x}, {size:#x})"
+        );
+        // SAFETY: in range; references into the memory are to cells, which may be written.
+        unsafe { std::ptr::write_bytes(addr as *mut u8, 0, size as usize) };
     }
 
     fn read_word(&self, addr: u64) -> u64 {
@@ -233,7 +247,9 @@ impl Machine for Mock {
     fn debug_put_char(&self, _byte: u8) {}
 
     fn sync_instructions(&self, addr: u64, size: u64) {
-        self.log.borrow_mut().push(Event::SyncInstructions(addr, size));
+        self.log
+            .borrow_mut()
+            .push(Event::SyncInstructions(addr, size));
     }
 
     fn timebase_hz(&self) -> u64 {

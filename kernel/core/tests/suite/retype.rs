@@ -43,7 +43,10 @@ fn retype0000_every_object_is_made_aligned_and_clear() {
         };
         assert_eq!((size, addr % size), (1 << bits, 0), "{kind:?}");
         if kind != ObjectType::Tcb {
-            assert!((0..size / 8).all(|i| rig.m.read_word(addr + 8 * i) == 0), "{kind:?}");
+            assert!(
+                (0..size / 8).all(|i| rig.m.read_word(addr + 8 * i) == 0),
+                "{kind:?}"
+            );
         }
         check(&rig);
     }
@@ -55,7 +58,12 @@ fn retype0001_sizes_follow_each_other_without_overlap() {
     let mine = rig.make_many(ObjectType::Untyped, 16, 1);
     let first = rig.fresh();
     let retype = |kind: ObjectType, slot: u64, n: u64| {
-        rig.invoke(mine, L::UntypedRetype, &[kind as u64, 0, 0, 0, slot, n], &[ROOT])
+        rig.invoke(
+            mine,
+            L::UntypedRetype,
+            &[kind as u64, 0, 0, 0, slot, n],
+            &[ROOT],
+        )
     };
     retype(ObjectType::Endpoint, first, 1).expect("64 bytes");
     assert_eq!(free(&rig, mine), 64);
@@ -105,7 +113,14 @@ fn retype0002_misuse() {
     for n in 0..6 {
         refused(&good[..n], E::TruncatedMessage, &[]);
     }
-    rig.refused(rig.untyped, L::UntypedRetype, &good, &[], E::TruncatedMessage, &[]);
+    rig.refused(
+        rig.untyped,
+        L::UntypedRetype,
+        &good,
+        &[],
+        E::TruncatedMessage,
+        &[],
+    );
     for kind in [ObjectType::COUNT as u64, 1000, u64::MAX] {
         refused(&with(0, kind), E::InvalidArgument, &[0]);
     }
@@ -121,8 +136,16 @@ fn retype0002_misuse() {
     let Cap::Untyped(u) = rig.cap(rig.untyped) else {
         panic!()
     };
-    refused(&[untyped, 47, 0, 0, 300, 1], E::NotEnoughMemory, &[1 << u.bits]);
-    refused(&[cnode, 42, 0, 0, 300, 1], E::NotEnoughMemory, &[1 << u.bits]);
+    refused(
+        &[untyped, 47, 0, 0, 300, 1],
+        E::NotEnoughMemory,
+        &[1 << u.bits],
+    );
+    refused(
+        &[cnode, 42, 0, 0, 300, 1],
+        E::NotEnoughMemory,
+        &[1 << u.bits],
+    );
     refused(&with(4, 1024), E::RangeError, &[0, 1023]);
     refused(&with(4, u64::MAX), E::RangeError, &[0, 1023]);
     let most = limits::RETYPE_FAN_OUT as u64;
@@ -134,9 +157,17 @@ fn retype0002_misuse() {
     refused(&[ep, 0, 0, 0, 0, 2], E::DeleteFirst, &[]);
     // The destination is found by index and depth and must be a CNode.
     refused(&[ep, 0, 300, 64, 0, 1], E::FailedLookup, &[0, 2, 64, 0, 0]);
-    refused(&[ep, 0, init_cnode::TCB as u64, 64, 0, 1], E::FailedLookup, &[0, 2, 64, 0, 0]);
+    refused(
+        &[ep, 0, init_cnode::TCB as u64, 64, 0, 1],
+        E::FailedLookup,
+        &[0, 2, 64, 0, 0],
+    );
     refused(&[ep, 0, 0, 65, 0, 1], E::RangeError, &[1, 64]);
-    refused(&[ep, 0, 1 << 40, 64, 0, 1], E::FailedLookup, &[0, 4, 64, 0, 54]);
+    refused(
+        &[ep, 0, 1 << 40, 64, 0, 1],
+        E::FailedLookup,
+        &[0, 4, 64, 0, 54],
+    );
     let tcb = init_cnode::TCB as u64;
     rig.refused(
         rig.untyped,
@@ -154,7 +185,14 @@ fn retype0002_misuse() {
         E::FailedLookup,
         &[0, 1, 0, 0, 0],
     );
-    rig.refused(rig.untyped, L::TCBResume, &[], &[], E::IllegalOperation, &[]);
+    rig.refused(
+        rig.untyped,
+        L::TCBResume,
+        &[],
+        &[],
+        E::IllegalOperation,
+        &[],
+    );
 }
 
 #[test]
@@ -162,13 +200,30 @@ fn device_memory_becomes_frames_only() {
     let rig = Rig::new();
     let slot = rig.fresh();
     let retype = |kind: ObjectType| [kind as u64, 12, 0, 0, slot, 1];
-    for kind in [ObjectType::Endpoint, ObjectType::Tcb, ObjectType::CNode, ObjectType::VSpace] {
+    for kind in [
+        ObjectType::Endpoint,
+        ObjectType::Tcb,
+        ObjectType::CNode,
+        ObjectType::VSpace,
+    ] {
         let mut args = retype(kind);
         args[1] = 1;
-        rig.refused(rig.device, L::UntypedRetype, &args, &[ROOT], E::InvalidArgument, &[1]);
+        rig.refused(
+            rig.device,
+            L::UntypedRetype,
+            &args,
+            &[ROOT],
+            E::InvalidArgument,
+            &[1],
+        );
     }
     // Nothing reads or clears it: the mock would stop at an address outside of memory.
-    rig.ok(rig.device, L::UntypedRetype, &retype(ObjectType::Frame4K), &[ROOT]);
+    rig.ok(
+        rig.device,
+        L::UntypedRetype,
+        &retype(ObjectType::Frame4K),
+        &[ROOT],
+    );
     assert!(matches!(rig.cap(slot), Cap::Frame(f) if f.device));
     let child = rig.fresh();
     let args = [ObjectType::Untyped as u64, 13, 0, 0, child, 1];
@@ -177,7 +232,12 @@ fn device_memory_becomes_frames_only() {
     check(&rig);
     rig.revoke(rig.device);
     check(&rig);
-    rig.ok(rig.device, L::UntypedRetype, &retype(ObjectType::Frame64K), &[ROOT]);
+    rig.ok(
+        rig.device,
+        L::UntypedRetype,
+        &retype(ObjectType::Frame64K),
+        &[ROOT],
+    );
 }
 
 #[test]
@@ -193,7 +253,14 @@ fn memory_comes_back_when_the_last_child_goes_and_is_clear() {
     }
     let copy = rig.copy(slot);
     rig.delete(slot);
-    rig.refused(mine, L::UntypedRetype, &frame, &[ROOT], E::NotEnoughMemory, &[0]);
+    rig.refused(
+        mine,
+        L::UntypedRetype,
+        &frame,
+        &[ROOT],
+        E::NotEnoughMemory,
+        &[0],
+    );
     rig.delete(copy);
     let cnode = [ObjectType::CNode as u64, 7, 0, 0, slot, 1];
     rig.ok(mine, L::UntypedRetype, &cnode, &[ROOT]);
@@ -248,7 +315,10 @@ fn an_abandoned_retype_leaves_nothing_uncleared() {
     let tables = rig.make_many(ObjectType::VSpace, 0, 20);
     for i in tables..tables + 20 {
         let at = rig.addr(i);
-        assert!((0..8192).all(|i| rig.m.read_word(at + 8 * i) == 0), "object {i}");
+        assert!(
+            (0..8192).all(|i| rig.m.read_word(at + 8 * i) == 0),
+            "object {i}"
+        );
     }
     check(&rig);
 }
@@ -263,6 +333,13 @@ fn retype_into_a_node_below_the_root() {
     rig.ok(ROOT, L::CNodeMove, &[dest, 64, 15, 4], &[cnode]);
     assert!(matches!(rig.cap(dest), Cap::Endpoint { .. }));
     let args = [ObjectType::Endpoint as u64, 0, cnode, 64, 15, 2];
-    rig.refused(rig.untyped, L::UntypedRetype, &args, &[ROOT], E::RangeError, &[1, 1]);
+    rig.refused(
+        rig.untyped,
+        L::UntypedRetype,
+        &args,
+        &[ROOT],
+        E::RangeError,
+        &[1, 1],
+    );
     check(&rig);
 }

@@ -4,16 +4,14 @@
 use crate::mock::Mock;
 use partita_abi::bootinfo::ImageInfo;
 use partita_abi::{
-    CapRights, ErrorCode, InvocationLabel, IpcBufferLayout, MessageInfo, ObjectType, init_cnode, limits,
-    syscall,
+    CapRights, ErrorCode, InvocationLabel, IpcBufferLayout, MessageInfo, ObjectType, init_cnode,
+    limits, syscall,
 };
 use partita_kernel_core::boot::BootParameters;
 use partita_kernel_core::cap::Cap;
 use partita_kernel_core::kernel::Kernel;
 use partita_kernel_core::machine::Machine;
-use partita_kernel_core::object::{
-    Core, Ref, Reply, SchedContext, Slot, Tcb, ThreadState,
-};
+use partita_kernel_core::object::{Core, Ref, Reply, SchedContext, Slot, Tcb, ThreadState};
 use std::cell::Cell;
 
 /// Slots of the root CNode: 2^this.
@@ -21,7 +19,7 @@ pub const ROOT_BITS: u64 = 10;
 /// A capability pointer that names an empty slot.
 pub const EMPTY: u64 = 1000;
 /// Real address of the device region that the root task gets (64 KiB).
-pub const DEVICE: u64 = 0x6030_0000_0000;
+pub const DEVICE: u64 = 0x6_0300_d001_0000;
 /// All rights, as an argument.
 pub const ALL: u64 = CapRights::ALL.0;
 /// Answer of an invocation: the message words, or error and detail words.
@@ -34,7 +32,6 @@ pub struct Thread {
     pub sc: u64,
     pub reply: u64,
     pub t: Ref<Tcb>,
-    pub buffer: u64,
 }
 
 /// A booted kernel with its root task.
@@ -193,7 +190,11 @@ impl Rig {
             return;
         }
         let tcb = self.tcb(t);
-        assert!(tcb.queued.get() == 1, "thread {t:?} cannot run: {:?}", self.state(t));
+        assert!(
+            tcb.queued.get() == 1,
+            "thread {t:?} cannot run: {:?}",
+            self.state(t)
+        );
         let p = tcb.priority.get() as usize;
         let (prev, next) = (tcb.queue_prev.take(), tcb.queue_next.take());
         match prev {
@@ -273,11 +274,13 @@ impl Rig {
     }
 
     pub fn buffer_word(&self, t: Ref<Tcb>, i: usize) -> u64 {
-        self.m.read_word(self.tcb(t).ipc_buffer.get() + 8 * i as u64)
+        self.m
+            .read_word(self.tcb(t).ipc_buffer.get() + 8 * i as u64)
     }
 
     pub fn set_buffer_word(&self, t: Ref<Tcb>, i: usize, value: u64) {
-        self.m.write_word(self.tcb(t).ipc_buffer.get() + 8 * i as u64, value);
+        self.m
+            .write_word(self.tcb(t).ipc_buffer.get() + 8 * i as u64, value);
     }
 
     /// Where `t` takes a capability: slot `index` of the root CNode.
@@ -436,9 +439,17 @@ impl Rig {
         let before = self.note(t);
         self.syscall(t, syscall::CALL, cptr);
         let what = InvocationLabel::from_number(label);
-        assert_eq!(self.answer(t), Err((error, details.to_vec())), "{what:?} on slot {cptr}");
+        assert_eq!(
+            self.answer(t),
+            Err((error, details.to_vec())),
+            "{what:?} on slot {cptr}"
+        );
         self.assert_unchanged(&before, t);
-        assert_eq!(self.m.log.borrow().len(), events, "{what:?} touched the machine");
+        assert_eq!(
+            self.m.log.borrow().len(),
+            events,
+            "{what:?} touched the machine"
+        );
     }
 
     /// All memory, without the registers of `t`.
@@ -498,25 +509,45 @@ impl Rig {
     pub fn copy(&self, src: u64) -> u64 {
         let dest = self.fresh();
         let root = init_cnode::CNODE as u64;
-        self.ok(root, InvocationLabel::CNodeCopy, &[dest, 64, src, 64, ALL], &[root]);
+        self.ok(
+            root,
+            InvocationLabel::CNodeCopy,
+            &[dest, 64, src, 64, ALL],
+            &[root],
+        );
         dest
     }
 
     #[track_caller]
     pub fn delete(&self, slot: u64) {
-        self.ok(init_cnode::CNODE as u64, InvocationLabel::CNodeDelete, &[slot, 64], &[]);
+        self.ok(
+            init_cnode::CNODE as u64,
+            InvocationLabel::CNodeDelete,
+            &[slot, 64],
+            &[],
+        );
     }
 
     #[track_caller]
     pub fn revoke(&self, slot: u64) {
-        self.ok(init_cnode::CNODE as u64, InvocationLabel::CNodeRevoke, &[slot, 64], &[]);
+        self.ok(
+            init_cnode::CNODE as u64,
+            InvocationLabel::CNodeRevoke,
+            &[slot, 64],
+            &[],
+        );
     }
 
     /// A thread in the root task's spaces, resumed, with a scheduling context (10 ms of 10 ms).
     #[track_caller]
     pub fn thread(&self, priority: u64) -> Thread {
         let thread = self.passive_thread(priority);
-        self.ok(thread.sc, InvocationLabel::SchedContextBind, &[], &[thread.tcb]);
+        self.ok(
+            thread.sc,
+            InvocationLabel::SchedContextBind,
+            &[],
+            &[thread.tcb],
+        );
         thread
     }
 
@@ -532,7 +563,12 @@ impl Rig {
         let vaddr = self.next_vaddr.get();
         self.next_vaddr.set(vaddr + 0x1000);
         self.configure_sc(sc, 10_000, 10_000);
-        self.ok(tcb, L::TCBConfigure, &[0, 0, vaddr], &[cnode, vspace, buffer]);
+        self.ok(
+            tcb,
+            L::TCBConfigure,
+            &[0, 0, vaddr],
+            &[cnode, vspace, buffer],
+        );
         let authority = init_cnode::TCB as u64;
         self.ok(tcb, L::TCBSetMCPriority, &[255], &[authority]);
         self.ok(tcb, L::TCBSetPriority, &[priority], &[authority]);
@@ -541,13 +577,7 @@ impl Rig {
         let Cap::Thread(t) = self.cap(tcb) else {
             panic!("not a thread")
         };
-        Thread {
-            tcb,
-            sc,
-            reply,
-            t,
-            buffer,
-        }
+        Thread { tcb, sc, reply, t }
     }
 
     #[track_caller]

@@ -93,7 +93,9 @@ fn sched0002_a_budget_ends_and_comes_back() {
     check(&rig);
     // What was used is counted.
     rig.run_as(b.t);
-    let consumed = rig.invoke_as(b.t, a.sc, L::SchedContextConsumed, &[], &[]).expect("consumed");
+    let consumed = rig
+        .invoke_as(b.t, a.sc, L::SchedContextConsumed, &[], &[])
+        .expect("consumed");
     assert!((19_000..=22_500).contains(&consumed[0]), "{consumed:?}");
     let again = rig.invoke_as(b.t, a.sc, L::SchedContextConsumed, &[], &[]);
     assert_eq!(again, Ok(vec![0]));
@@ -234,7 +236,14 @@ fn schedcontext0001_control_misuse() {
     let sc = rig.make(ObjectType::SchedContext);
     let good = [1_000, 10_000, 0, 0, 0];
     let refused = |args: &[u64], caps: &[u64], e: E, d: &[u64]| {
-        rig.refused(rig.sched_control, L::SchedControlConfigureFlags, args, caps, e, d);
+        rig.refused(
+            rig.sched_control,
+            L::SchedControlConfigureFlags,
+            args,
+            caps,
+            e,
+            d,
+        );
     };
     let with = |i: usize, v: u64| {
         let mut a = good;
@@ -259,7 +268,10 @@ fn schedcontext0001_control_misuse() {
 fn schedcontext0002_binding_misuse() {
     let rig = Rig::new();
     let (a, b) = (rig.thread(50), rig.passive_thread(50));
-    let (n, m) = (rig.make(ObjectType::Notification), rig.make(ObjectType::Notification));
+    let (n, m) = (
+        rig.make(ObjectType::Notification),
+        rig.make(ObjectType::Notification),
+    );
     let illegal = E::IllegalOperation;
     let refused = |sc: u64, label: L, caps: &[u64], e: E, d: &[u64]| {
         rig.refused(sc, label, &[], caps, e, d);
@@ -389,7 +401,21 @@ fn timers_fire_in_order_and_end() {
     let truncated = E::TruncatedMessage;
     rig.refused(timers[1], L::TimerSet, &[], &[], truncated, &[]);
     rig.refused(timers[1], L::TimerSetNotification, &[], &[], truncated, &[]);
-    rig.refused(timers[1], L::TimerSetNotification, &[], &[ROOT], E::InvalidCapability, &[1]);
+    rig.refused(
+        timers[1],
+        L::TimerSetNotification,
+        &[],
+        &[ROOT],
+        E::InvalidCapability,
+        &[1],
+    );
     let weak = rig.mint(n, 2, 0);
-    rig.refused(timers[1], L::TimerSetNotification, &[], &[weak], E::InvalidCapability, &[1]);
+    rig.refused(
+        timers[1],
+        L::TimerSetNotification,
+        &[],
+        &[weak],
+        E::InvalidCapability,
+        &[1],
+    );
 }

@@ -24,8 +24,14 @@ fn threads0001_registers_are_written_read_and_copied() {
     let mut expected = values.clone();
     // The machine state is not the user's.
     expected[reg::MSR] = 0;
-    assert_eq!(rig.ok(a.tcb, L::TCBReadRegisters, &[0, count], &[]), expected);
-    assert_eq!(rig.ok(a.tcb, L::TCBReadRegisters, &[0, 2], &[]), expected[..2]);
+    assert_eq!(
+        rig.ok(a.tcb, L::TCBReadRegisters, &[0, count], &[]),
+        expected
+    );
+    assert_eq!(
+        rig.ok(a.tcb, L::TCBReadRegisters, &[0, 2], &[]),
+        expected[..2]
+    );
     assert_eq!(rig.state(a.t), S::Restart);
     // Copy: 4 is pc, r1 and cr, 8 the rest, 1 suspends the source, 2 resumes the destination.
     rig.ok(b.tcb, L::TCBSuspend, &[], &[]);
@@ -34,10 +40,17 @@ fn threads0001_registers_are_written_read_and_copied() {
     let after = rig.ok(b.tcb, L::TCBReadRegisters, &[0, count], &[]);
     for i in 0..reg::COUNT {
         let frame = [reg::PC, reg::R1, reg::CR].contains(&i);
-        assert_eq!(after[i], if frame { expected[i] } else { before[i] }, "register {i}");
+        assert_eq!(
+            after[i],
+            if frame { expected[i] } else { before[i] },
+            "register {i}"
+        );
     }
     rig.ok(b.tcb, L::TCBCopyRegisters, &[1 | 2 | 4 | 8], &[a.tcb]);
-    assert_eq!(rig.ok(b.tcb, L::TCBReadRegisters, &[0, count], &[]), expected);
+    assert_eq!(
+        rig.ok(b.tcb, L::TCBReadRegisters, &[0, count], &[]),
+        expected
+    );
     assert_eq!((rig.state(a.t), rig.state(b.t)), (S::Inactive, S::Restart));
     check(&rig);
     // ReadRegisters may stop the thread.
@@ -61,10 +74,38 @@ fn threads0002_misuse_of_registers() {
     rig.refused(a.tcb, write, &[0], &[], E::TruncatedMessage, &[]);
     // Fewer words than announced.
     rig.refused(a.tcb, write, &[1, 3, 7, 7], &[], E::TruncatedMessage, &[]);
-    rig.refused(a.tcb, write, &[1, u64::MAX, 7, 7], &[], E::TruncatedMessage, &[]);
-    rig.refused(a.tcb, L::TCBCopyRegisters, &[], &[a.tcb], E::TruncatedMessage, &[]);
-    rig.refused(a.tcb, L::TCBCopyRegisters, &[15], &[], E::TruncatedMessage, &[]);
-    rig.refused(a.tcb, L::TCBCopyRegisters, &[15], &[ROOT], E::InvalidCapability, &[1]);
+    rig.refused(
+        a.tcb,
+        write,
+        &[1, u64::MAX, 7, 7],
+        &[],
+        E::TruncatedMessage,
+        &[],
+    );
+    rig.refused(
+        a.tcb,
+        L::TCBCopyRegisters,
+        &[],
+        &[a.tcb],
+        E::TruncatedMessage,
+        &[],
+    );
+    rig.refused(
+        a.tcb,
+        L::TCBCopyRegisters,
+        &[15],
+        &[],
+        E::TruncatedMessage,
+        &[],
+    );
+    rig.refused(
+        a.tcb,
+        L::TCBCopyRegisters,
+        &[15],
+        &[ROOT],
+        E::InvalidCapability,
+        &[1],
+    );
     check(&rig);
 }
 
@@ -82,7 +123,10 @@ fn tcb_priorities_are_bounded_by_the_authority() {
         rig.refused(a.tcb, label, &[u64::MAX], &[TCB], E::RangeError, &[0, 255]);
         rig.ok(a.tcb, label, &[50], &[weak.tcb]);
     }
-    assert_eq!((rig.tcb(a.t).priority.get(), rig.tcb(a.t).mcp.get()), (50, 50));
+    assert_eq!(
+        (rig.tcb(a.t).priority.get(), rig.tcb(a.t).mcp.get()),
+        (50, 50)
+    );
     check(&rig);
 }
 
@@ -128,9 +172,23 @@ fn tcb_sched_params_misuse() {
     }
     // Another's scheduling context; a second one.
     refused(&[1, 1], &[TCB, b.sc, ep], E::IllegalOperation, &[]);
-    rig.refused(b.tcb, set, &[1, 1], &[TCB, a.sc, ep], E::IllegalOperation, &[]);
+    rig.refused(
+        b.tcb,
+        set,
+        &[1, 1],
+        &[TCB, a.sc, ep],
+        E::IllegalOperation,
+        &[],
+    );
     // A thread does not take its own away.
-    rig.refused(TCB, set, &[1, 1], &[TCB, EMPTY, ep], E::IllegalOperation, &[]);
+    rig.refused(
+        TCB,
+        set,
+        &[1, 1],
+        &[TCB, EMPTY, ep],
+        E::IllegalOperation,
+        &[],
+    );
     rig.ok(a.tcb, set, &[7, 6], &good);
     assert!(rig.can_run(a.t));
     check(&rig);
@@ -150,7 +208,11 @@ fn tcb_spaces_misuse() {
     };
     let illegal = E::IllegalOperation;
     for (label, args, caps) in [
-        (L::TCBConfigure, vec![0, 0, 0x1000], vec![ROOT, VSPACE, frame]),
+        (
+            L::TCBConfigure,
+            vec![0, 0, 0x1000],
+            vec![ROOT, VSPACE, frame],
+        ),
         (L::TCBSetSpace, vec![0, 0], vec![EMPTY, ROOT, VSPACE]),
     ] {
         for n in 0..args.len() {
@@ -160,7 +222,12 @@ fn tcb_spaces_misuse() {
             refused(label, &args, &caps[..n], E::TruncatedMessage, &[]);
         }
         let first = caps.iter().position(|&c| c == ROOT).expect("the CSpace");
-        for (i, bad) in [(first, VSPACE), (first, EMPTY), (first + 1, ROOT), (first + 1, unassigned)] {
+        for (i, bad) in [
+            (first, VSPACE),
+            (first, EMPTY),
+            (first + 1, ROOT),
+            (first + 1, unassigned),
+        ] {
             let mut caps = caps.clone();
             caps[i] = bad;
             refused(label, &args, &caps, illegal, &[]);
@@ -170,8 +237,20 @@ fn tcb_spaces_misuse() {
         wide[0] = 63;
         refused(label, &wide, &caps, illegal, &[]);
     }
-    refused(L::TCBConfigure, &[0, 0, 0x1008], &[ROOT, VSPACE, frame], E::AlignmentError, &[]);
-    refused(L::TCBConfigure, &[0, 0, 0x1000], &[ROOT, VSPACE, ROOT], illegal, &[]);
+    refused(
+        L::TCBConfigure,
+        &[0, 0, 0x1008],
+        &[ROOT, VSPACE, frame],
+        E::AlignmentError,
+        &[],
+    );
+    refused(
+        L::TCBConfigure,
+        &[0, 0, 0x1000],
+        &[ROOT, VSPACE, ROOT],
+        illegal,
+        &[],
+    );
     refused(L::TCBSetTimeoutEndpoint, &[], &[], E::TruncatedMessage, &[]);
     refused(L::TCBSetTLSBase, &[], &[], E::TruncatedMessage, &[]);
     refused(L::TCBSetFlags, &[0], &[], E::TruncatedMessage, &[]);
@@ -190,13 +269,23 @@ fn tcb_set_space_that_takes_its_own_source_away() {
     let rig = Rig::new();
     let a = rig.thread(100);
     let other = rig.make(ObjectType::VSpace);
-    rig.ok(init_cnode::ASID_POOL as u64, L::ASIDPoolAssign, &[], &[other]);
+    rig.ok(
+        init_cnode::ASID_POOL as u64,
+        L::ASIDPoolAssign,
+        &[],
+        &[other],
+    );
     let cnode = rig.make_many(ObjectType::CNode, 3, 1);
     // Of the CNode: 1 itself, 2 the thread, 3 the new VSpace, 4 the root CNode.
     let root_without_guard = rig.mint(ROOT, ALL, 0);
     rig.ok(cnode, L::CNodeCopy, &[2, 3, a.tcb, 64, ALL], &[ROOT]);
     rig.ok(cnode, L::CNodeCopy, &[3, 3, other, 64, ALL], &[ROOT]);
-    rig.ok(cnode, L::CNodeCopy, &[4, 3, root_without_guard, 64, ALL], &[ROOT]);
+    rig.ok(
+        cnode,
+        L::CNodeCopy,
+        &[4, 3, root_without_guard, 64, ALL],
+        &[ROOT],
+    );
     rig.ok(a.tcb, L::TCBSetSpace, &[61, 0], &[EMPTY, cnode, VSPACE]);
     rig.delete(cnode);
     rig.message(a.t, L::TCBSetSpace as u64, &[54, 0], &[0, 4, 3]);
@@ -214,8 +303,14 @@ fn labels_that_do_not_fit_are_illegal_everywhere() {
     let objects = [
         (th.tcb, L::TCBReadRegisters as u64..=L::TCBSetFlags as u64),
         (ROOT, L::CNodeRevoke as u64..=L::CNodeRotate as u64),
-        (rig.untyped, L::UntypedRetype as u64..=L::UntypedRetype as u64),
-        (th.sc, L::SchedContextConsumed as u64..=L::SchedContextYieldTo as u64),
+        (
+            rig.untyped,
+            L::UntypedRetype as u64..=L::UntypedRetype as u64,
+        ),
+        (
+            th.sc,
+            L::SchedContextConsumed as u64..=L::SchedContextYieldTo as u64,
+        ),
         (
             rig.sched_control,
             L::SchedControlConfigureFlags as u64..=L::SchedControlConfigureFlags as u64,
@@ -235,7 +330,10 @@ fn labels_that_do_not_fit_are_illegal_everywhere() {
             init_cnode::ASID_CONTROL as u64,
             L::ASIDControlMakePool as u64..=L::ASIDControlMakePool as u64,
         ),
-        (init_cnode::ASID_POOL as u64, L::ASIDPoolAssign as u64..=L::ASIDPoolAssign as u64),
+        (
+            init_cnode::ASID_POOL as u64,
+            L::ASIDPoolAssign as u64..=L::ASIDPoolAssign as u64,
+        ),
     ];
     let labels = (0..L::COUNT as u64).chain([L::COUNT as u64, 0xffff, (1 << 52) - 1]);
     let labels: Vec<u64> = labels.collect();
@@ -246,7 +344,11 @@ fn labels_that_do_not_fit_are_illegal_everywhere() {
         for &label in labels.iter().filter(|l| !own.contains(l)) {
             rig.message(t, label, &[], &[]);
             rig.syscall(t, syscall::CALL, slot);
-            assert_eq!(rig.answer(t), Err((E::IllegalOperation, vec![])), "{slot} {label}");
+            assert_eq!(
+                rig.answer(t),
+                Err((E::IllegalOperation, vec![])),
+                "{slot} {label}"
+            );
         }
         rig.assert_unchanged(&before, t);
     }
@@ -270,7 +372,13 @@ fn cnode_misuse() {
         refused(label, &[ep], &[], truncated, &[]);
         refused(label, &[ep, 0], &[], E::RangeError, &[1, 64]);
         refused(label, &[ep, 65], &[], E::RangeError, &[1, 64]);
-        refused(label, &[1 << 30, 64], &[], E::FailedLookup, &[0, 4, 64, 0, 54]);
+        refused(
+            label,
+            &[1 << 30, 64],
+            &[],
+            E::FailedLookup,
+            &[0, 4, 64, 0, 54],
+        );
     }
     for (label, n) in [
         (L::CNodeCopy, 5),
@@ -289,13 +397,31 @@ fn cnode_misuse() {
             a[i] = v;
             a
         };
-        refused(label, &with(2, EMPTY)[..n], &[ROOT], E::FailedLookup, &[1, 2, 64, 0, 0]);
+        refused(
+            label,
+            &with(2, EMPTY)[..n],
+            &[ROOT],
+            E::FailedLookup,
+            &[1, 2, 64, 0, 0],
+        );
         refused(label, &args[..n], &[ep], E::FailedLookup, &[1, 1, 0, 0, 0]);
-        refused(label, &args[..n], &[EMPTY], E::FailedLookup, &[1, 1, 0, 0, 0]);
+        refused(
+            label,
+            &args[..n],
+            &[EMPTY],
+            E::FailedLookup,
+            &[1, 1, 0, 0, 0],
+        );
         refused(label, &with(3, 0)[..n], &[ROOT], E::RangeError, &[1, 64]);
         refused(label, &with(0, ep)[..n], &[ROOT], E::DeleteFirst, &[]);
         refused(label, &with(1, 70)[..n], &[ROOT], E::RangeError, &[1, 64]);
-        refused(label, &with(0, 1 << 20)[..n], &[ROOT], E::FailedLookup, &[0, 4, 64, 0, 54]);
+        refused(
+            label,
+            &with(0, 1 << 20)[..n],
+            &[ROOT],
+            E::FailedLookup,
+            &[0, 4, 64, 0, 54],
+        );
     }
     let (a, b) = (rig.make(ObjectType::Tcb), rig.make(ObjectType::Tcb));
     let good = [dest, 64, 0, b, 64, 0, a, 64];

@@ -3,9 +3,10 @@
 
 use crate::invariants::check;
 use crate::mock::Event;
-use crate::rig::{ALL, EMPTY, Rig};
-use partita_abi::{CapRights, ErrorCode as E, InvocationLabel as L, ObjectType, init_cnode, limits};
-use partita_kernel_core::cap::Cap;
+use crate::rig::{EMPTY, Rig};
+use partita_abi::{
+    CapRights, ErrorCode as E, InvocationLabel as L, ObjectType, init_cnode, limits,
+};
 use partita_kernel_core::machine::Machine;
 
 const ROOT: u64 = init_cnode::CNODE as u64;
@@ -61,7 +62,10 @@ fn pid(rig: &Rig, vspace: u64) -> u64 {
 fn frameexports0001_sizes_map_and_unmap() {
     let rig = Rig::with_memory(16 << 20);
     let s = space(&rig);
-    for (kind, size) in [(ObjectType::Frame4K, 0x1000u64), (ObjectType::Frame64K, 0x1_0000)] {
+    for (kind, size) in [
+        (ObjectType::Frame4K, 0x1000u64),
+        (ObjectType::Frame64K, 0x1_0000),
+    ] {
         let frame = rig.make(kind);
         rig.ok(frame, L::PageMap, &[VADDR, RW, 0], &[s.vspace]);
         for at in (0..size).step_by(0x1000) {
@@ -71,7 +75,10 @@ fn frameexports0001_sizes_map_and_unmap() {
         }
         assert_eq!(leaf(&rig, s.vspace, VADDR + size), None);
         check(&rig);
-        assert_eq!(rig.ok(frame, L::PageGetAddress, &[], &[]), [rig.addr(frame)]);
+        assert_eq!(
+            rig.ok(frame, L::PageGetAddress, &[], &[]),
+            [rig.addr(frame)]
+        );
         rig.ok(frame, L::PageUnmap, &[], &[]);
         let flush = Event::Flush(pid(&rig, s.vspace), VADDR, size.trailing_zeros());
         assert_eq!(rig.m.log.borrow().last(), Some(&flush));
@@ -82,14 +89,35 @@ fn frameexports0001_sizes_map_and_unmap() {
     }
     // A large page has the place of a table.
     let large = rig.make(ObjectType::Frame2M);
-    rig.refused(large, L::PageMap, &[VADDR, RW, 0], &[s.vspace], E::DeleteFirst, &[]);
+    rig.refused(
+        large,
+        L::PageMap,
+        &[VADDR, RW, 0],
+        &[s.vspace],
+        E::DeleteFirst,
+        &[],
+    );
     let next = VADDR + (2 << 20);
     rig.ok(large, L::PageMap, &[next, RW, 0], &[s.vspace]);
     assert!(leaf(&rig, s.vspace, next + 0x12_3000).is_some());
     let small = rig.make(ObjectType::Frame4K);
-    rig.refused(small, L::PageMap, &[next, RW, 0], &[s.vspace], E::DeleteFirst, &[]);
+    rig.refused(
+        small,
+        L::PageMap,
+        &[next, RW, 0],
+        &[s.vspace],
+        E::DeleteFirst,
+        &[],
+    );
     let table = rig.make(ObjectType::PageTable);
-    rig.refused(table, L::PageTableMap, &[next, 0], &[s.vspace], E::DeleteFirst, &[]);
+    rig.refused(
+        table,
+        L::PageTableMap,
+        &[next, 0],
+        &[s.vspace],
+        E::DeleteFirst,
+        &[],
+    );
     check(&rig);
 }
 
@@ -98,7 +126,10 @@ fn vspace0001_misuse_of_page_map() {
     let rig = Rig::with_memory(16 << 20);
     let s = space(&rig);
     let frame = rig.make(ObjectType::Frame4K);
-    let (f16, f21) = (rig.make(ObjectType::Frame64K), rig.make(ObjectType::Frame2M));
+    let (f16, f21) = (
+        rig.make(ObjectType::Frame64K),
+        rig.make(ObjectType::Frame2M),
+    );
     let good = [VADDR, RW, 0];
     let refused = |frame: u64, args: &[u64], caps: &[u64], e: E, d: &[u64]| {
         rig.refused(frame, L::PageMap, args, caps, e, d);
@@ -110,27 +141,81 @@ fn vspace0001_misuse_of_page_map() {
     refused(frame, &good, &[frame], E::InvalidCapability, &[1]);
     refused(frame, &good, &[EMPTY], E::InvalidCapability, &[1]);
     let unassigned = rig.make(ObjectType::VSpace);
-    refused(frame, &good, &[unassigned], E::FailedLookup, &[0, 1, 0, 0, 0]);
-    refused(frame, &[VADDR + 8, RW, 0], &[s.vspace], E::AlignmentError, &[]);
-    refused(f16, &[VADDR + 0x1000, RW, 0], &[s.vspace], E::AlignmentError, &[]);
-    refused(f21, &[VADDR + 0x1_0000, RW, 0], &[s.vspace], E::AlignmentError, &[]);
+    refused(
+        frame,
+        &good,
+        &[unassigned],
+        E::FailedLookup,
+        &[0, 1, 0, 0, 0],
+    );
+    refused(
+        frame,
+        &[VADDR + 8, RW, 0],
+        &[s.vspace],
+        E::AlignmentError,
+        &[],
+    );
+    refused(
+        f16,
+        &[VADDR + 0x1000, RW, 0],
+        &[s.vspace],
+        E::AlignmentError,
+        &[],
+    );
+    refused(
+        f21,
+        &[VADDR + 0x1_0000, RW, 0],
+        &[s.vspace],
+        E::AlignmentError,
+        &[],
+    );
     for top in [1 << 46, 1 << 47, 1 << 63, !0xfff] {
         refused(frame, &[top, RW, 0], &[s.vspace], E::InvalidArgument, &[0]);
     }
     // The last page of user space is inside; it only lacks its tables.
     let last = (1 << 46) - 0x1000;
-    refused(frame, &[last, RW, 0], &[s.vspace], E::FailedLookup, &[0, 2, 39, 0, 0]);
-    refused(frame, &[VADDR + (1 << 30), RW, 0], &[s.vspace], E::FailedLookup, &[0, 2, 30, 0, 0]);
-    refused(frame, &[VADDR + (2 << 20), RW, 0], &[s.vspace], E::FailedLookup, &[0, 2, 21, 0, 0]);
+    refused(
+        frame,
+        &[last, RW, 0],
+        &[s.vspace],
+        E::FailedLookup,
+        &[0, 2, 39, 0, 0],
+    );
+    refused(
+        frame,
+        &[VADDR + (1 << 30), RW, 0],
+        &[s.vspace],
+        E::FailedLookup,
+        &[0, 2, 30, 0, 0],
+    );
+    refused(
+        frame,
+        &[VADDR + (2 << 20), RW, 0],
+        &[s.vspace],
+        E::FailedLookup,
+        &[0, 2, 21, 0, 0],
+    );
     // In use by another frame; a 64K frame over one small page.
     let other = rig.make(ObjectType::Frame4K);
     rig.ok(other, L::PageMap, &[VADDR + 0x5000, RW, 0], &[s.vspace]);
-    refused(frame, &[VADDR + 0x5000, RW, 0], &[s.vspace], E::DeleteFirst, &[]);
+    refused(
+        frame,
+        &[VADDR + 0x5000, RW, 0],
+        &[s.vspace],
+        E::DeleteFirst,
+        &[],
+    );
     refused(f16, &good, &[s.vspace], E::DeleteFirst, &[]);
     // Mapped elsewhere already, here or in another space.
     refused(other, &good, &[s.vspace], E::InvalidCapability, &[0]);
     let second = space(&rig);
-    refused(other, &[VADDR + 0x5000, RW, 0], &[second.vspace], E::InvalidCapability, &[0]);
+    refused(
+        other,
+        &[VADDR + 0x5000, RW, 0],
+        &[second.vspace],
+        E::InvalidCapability,
+        &[0],
+    );
     refused(frame, &[], &[], E::TruncatedMessage, &[]);
     rig.refused(frame, L::TCBResume, &[], &[], E::IllegalOperation, &[]);
     rig.refused(s.vspace, L::PageMap, &good, &[], E::IllegalOperation, &[]);
@@ -161,7 +246,11 @@ fn framexn0001_rights_and_attributes() {
     let device = rig.fresh();
     let args = [ObjectType::Frame4K as u64, 0, 0, 0, device, 1];
     rig.ok(rig.device, L::UntypedRetype, &args, &[ROOT]);
-    assert_eq!(map(device, RW, 0), 0x26, "device pages are guarded and hold no code");
+    assert_eq!(
+        map(device, RW, 0),
+        0x26,
+        "device pages are guarded and hold no code"
+    );
 }
 
 #[test]
@@ -211,13 +300,32 @@ fn pagetable_misuse_and_unmap() {
     refused(table, &[VADDR, 0], &[s.vspace], E::DeleteFirst, &[]);
     refused(table, &[1 << 46, 0], &[s.vspace], E::InvalidArgument, &[0]);
     let unassigned = rig.make(ObjectType::VSpace);
-    refused(table, &[VADDR, 0], &[unassigned], E::FailedLookup, &[0, 1, 0, 0, 0]);
+    refused(
+        table,
+        &[VADDR, 0],
+        &[unassigned],
+        E::FailedLookup,
+        &[0, 1, 0, 0, 0],
+    );
     // Mapped already.
-    refused(s.tables[2], &[VADDR + (2 << 20), 0], &[s.vspace], E::InvalidCapability, &[0]);
+    refused(
+        s.tables[2],
+        &[VADDR + (2 << 20), 0],
+        &[s.vspace],
+        E::InvalidCapability,
+        &[0],
+    );
     rig.refused(table, L::PageMap, &[], &[], E::IllegalOperation, &[]);
     // A copy keeps the table where it is.
     let copy = rig.copy(s.tables[2]);
-    rig.refused(s.tables[2], L::PageTableUnmap, &[], &[], E::RevokeFirst, &[]);
+    rig.refused(
+        s.tables[2],
+        L::PageTableUnmap,
+        &[],
+        &[],
+        E::RevokeFirst,
+        &[],
+    );
     let frame = rig.make(ObjectType::Frame4K);
     rig.ok(frame, L::PageMap, &[VADDR, RW, 0], &[s.vspace]);
     rig.delete(s.tables[2]);
@@ -225,7 +333,10 @@ fn pagetable_misuse_and_unmap() {
     rig.ok(copy, L::PageTableUnmap, &[], &[]);
     assert!(leaf(&rig, s.vspace, VADDR).is_none());
     rig.ok(copy, L::PageTableMap, &[VADDR, 0], &[s.vspace]);
-    assert!(leaf(&rig, s.vspace, VADDR).is_none(), "an unmapped table is clear");
+    assert!(
+        leaf(&rig, s.vspace, VADDR).is_none(),
+        "an unmapped table is clear"
+    );
     check(&rig);
     rig.delete(copy);
     check(&rig);
@@ -261,7 +372,12 @@ fn a_table_of_a_dead_space_maps_nothing_elsewhere() {
     }
     rig.delete(copy);
     rig.ok(dead.tables[2], L::PageTableUnmap, &[], &[]);
-    rig.ok(dead.tables[2], L::PageTableMap, &[elsewhere, 0], &[live.vspace]);
+    rig.ok(
+        dead.tables[2],
+        L::PageTableMap,
+        &[elsewhere, 0],
+        &[live.vspace],
+    );
     assert_eq!(leaf(&rig, live.vspace, elsewhere), None);
     check(&rig);
 }
@@ -270,7 +386,12 @@ fn second_pool(rig: &Rig) -> (u64, u64) {
     let memory = rig.make_many(ObjectType::Untyped, 12, 1);
     let pool = rig.fresh();
     let control = init_cnode::ASID_CONTROL as u64;
-    rig.ok(control, L::ASIDControlMakePool, &[pool, 64], &[memory, ROOT]);
+    rig.ok(
+        control,
+        L::ASIDControlMakePool,
+        &[pool, 64],
+        &[memory, ROOT],
+    );
     (memory, pool)
 }
 
@@ -294,11 +415,23 @@ fn asid_control_misuse() {
     }
     refused(&[1, 64], &[memory, ROOT], E::DeleteFirst, &[]);
     refused(&[1, 65], &[memory, ROOT], E::RangeError, &[1, 64]);
-    refused(&[EMPTY, 64], &[memory, memory], E::FailedLookup, &[0, 1, 0, 0, 0]);
+    refused(
+        &[EMPTY, 64],
+        &[memory, memory],
+        E::FailedLookup,
+        &[0, 1, 0, 0, 0],
+    );
     let args = [ObjectType::Endpoint as u64, 0, 0, 0, 700, 1];
     rig.ok(memory, L::UntypedRetype, &args, &[ROOT]);
     refused(&[EMPTY, 64], &[memory, ROOT], E::RevokeFirst, &[]);
-    rig.refused(control, L::ASIDPoolAssign, &[], &[], E::IllegalOperation, &[]);
+    rig.refused(
+        control,
+        L::ASIDPoolAssign,
+        &[],
+        &[],
+        E::IllegalOperation,
+        &[],
+    );
     for _ in 1..limits::MAX_ASID_POOLS {
         second_pool(&rig);
     }
@@ -316,9 +449,19 @@ fn asid_pool_misuse() {
     };
     refused(&[], E::TruncatedMessage, &[]);
     refused(&[POOL], E::InvalidCapability, &[1]);
-    rig.refused(POOL, L::ASIDControlMakePool, &[], &[], E::IllegalOperation, &[]);
+    rig.refused(
+        POOL,
+        L::ASIDControlMakePool,
+        &[],
+        &[],
+        E::IllegalOperation,
+        &[],
+    );
     rig.ok(POOL, L::ASIDPoolAssign, &[], &[vspace]);
-    assert!(matches!(rig.m.log.borrow().last(), Some(Event::SetPidRoot(2, _))));
+    assert!(matches!(
+        rig.m.log.borrow().last(),
+        Some(Event::SetPidRoot(2, _))
+    ));
     refused(&[vspace], E::InvalidCapability, &[1]);
     check(&rig);
 }
@@ -351,7 +494,12 @@ fn a_thread_leaves_a_space_that_is_deleted() {
     // The thread holds the last capability and keeps the space.
     assert_eq!(rig.tcb(th.t).pid.get(), old);
     check(&rig);
-    rig.ok(th.tcb, L::TCBSetSpace, &[0, 0], &[EMPTY, ROOT, init_cnode::VSPACE as u64]);
+    rig.ok(
+        th.tcb,
+        L::TCBSetSpace,
+        &[0, 0],
+        &[EMPTY, ROOT, init_cnode::VSPACE as u64],
+    );
     assert_eq!(rig.m.log.borrow().last(), Some(&Event::SetPidRoot(old, 0)));
     check(&rig);
 }
@@ -380,7 +528,14 @@ fn a_deleted_pool_leaves_its_spaces_dead() {
     rig.delete(tables[2]);
     rig.delete(frame);
     // ... so it must not get a PID again, nor be of use.
-    rig.refused(POOL, L::ASIDPoolAssign, &[], &[vspace], E::InvalidCapability, &[1]);
+    rig.refused(
+        POOL,
+        L::ASIDPoolAssign,
+        &[],
+        &[vspace],
+        E::InvalidCapability,
+        &[1],
+    );
     let other = rig.make(ObjectType::Frame4K);
     rig.refused(
         other,
@@ -391,7 +546,14 @@ fn a_deleted_pool_leaves_its_spaces_dead() {
         &[0, 1, 0, 0, 0],
     );
     let set = [EMPTY, ROOT, vspace];
-    rig.refused(th.tcb, L::TCBSetSpace, &[0, 0], &set, E::IllegalOperation, &[]);
+    rig.refused(
+        th.tcb,
+        L::TCBSetSpace,
+        &[0, 0],
+        &set,
+        E::IllegalOperation,
+        &[],
+    );
     check(&rig);
     // A new pool does not give the PID of the stranded thread to somebody else.
     let (_, again) = second_pool(&rig);
@@ -433,6 +595,5 @@ fn buffers_and_frames_of_a_thread() {
     rig.ok(th.tcb, L::TCBSetIPCBuffer, &[VADDR], &[frame]);
     rig.ok(th.tcb, L::TCBSetIPCBuffer, &[0], &[ROOT]);
     assert_eq!(rig.tcb(th.t).ipc_buffer.get(), 0);
-    let _ = ALL;
     check(&rig);
 }
