@@ -586,7 +586,7 @@ impl<M: Machine> Kernel<'_, M> {
             let mut next = g.vcpus.get();
             while let Some(v) = next {
                 let vcpu = self.at(v);
-                if vcpu.dispatch_counter_gpa.get() >> 12 == gpa >> 12 {
+                if vcpu.dispatch_counter_view.get() == place {
                     vcpu.dispatch_counter.set(0);
                 }
                 next = vcpu.next.get();

@@ -58,6 +58,21 @@ pub mod lpcr {
     pub const CHOICE: u64 = ILE | AIL | TC | DPFD | LD;
 }
 
+/// HFSCR: the facilities whose state is saved with a vCPU: FP, VEC and VSX, DSCR, BHRB, TAR.
+pub const FACILITIES: u64 = 0x117;
+/// Ticks of waiting time that make an `Entry` exit, so that `vpa` can tell the guest.
+pub const STOLEN_NOTE: u64 = 51_200;
+
+/// Why a vCPU got its processor, as an `Entry` exit tells it.
+mod dispatch {
+    /// It had not lost it.
+    pub const NONE: u64 = 0;
+    /// It had been idle.
+    pub const CEDED: u64 = 1;
+    /// Somebody else ran.
+    pub const PREEMPTED: u64 = 2;
+}
+
 /// Kinds of outstanding exits.
 mod outstanding {
     pub const NONE: u64 = 0;
@@ -116,12 +131,21 @@ pub struct Vcpu {
     pub exit_info: Cell<u64>,
     /// Its words (a routed hypercall's are r4..r11 themselves).
     pub exit_words: [Cell<u64>; 8],
-    /// 1 if vpa asked for an exit before the next entry.
+    /// 1 if an `Entry` exit comes before the next entry: vpa asked for it, or waited time is to be
+    /// told.
     pub entry_wanted: Cell<u64>,
+    /// Interrupt to take at the next entry: vector (0: none), SRR1 bits, DAR, DSISR.
+    pub injected: [Cell<u64>; 4],
+    /// Reason of the last dispatch that no `Entry` exit told (`dispatch`).
+    pub dispatch_reason: Cell<u64>,
+    /// 1 after a sleep, until it runs again.
+    pub slept: Cell<u64>,
+    /// `ready_ticks` that the last `Entry` exit told.
+    pub told_ticks: Cell<u64>,
     /// Real address of the bound dispatch counter, 0: none.
     pub dispatch_counter: Cell<u64>,
-    /// Guest real address of it.
-    pub dispatch_counter_gpa: Cell<u64>,
+    /// Mapping of the view that it is bound through.
+    pub dispatch_counter_view: Cell<u64>,
     /// Timebase since which the vCPU is ready but does not run, 0: it is not.
     pub ready_since: Cell<u64>,
     /// Ticks that it was ready but did not run.
@@ -160,6 +184,18 @@ fn hypercall_index(number: u64) -> Option<usize> {
         0xf000..0xf040 => Some(512 + ((number - 0xf000) >> 2) as usize),
         _ => None,
     }
+}
+
+/// Whether an interrupt can be injected; else the number of the wrong word.
+fn check_interrupt(words: &[u64; 4]) -> Result<(), u64> {
+    let [vector, bits, ..] = *words;
+    if vector & 0x1f != 0 || !(0x100..0x2000).contains(&vector) {
+        return Err(0);
+    }
+    if bits & !msr::SRR1_DEFINED != 0 {
+        return Err(1);
+    }
+    Ok(())
 }
 
 impl<'k, M: Machine> Kernel<'k, M> {
@@ -241,11 +277,15 @@ impl<'k, M: Machine> Kernel<'k, M> {
                     self.arg(args, 2)?,
                     self.arg(args, 3)?,
                 ];
-                if !self.at_rest(v, t) {
+                check_interrupt(&words).map_err(SysError::InvalidArgument)?;
+                if v.injected[0].get() != 0 {
                     return Err(SysError::IllegalOperation.into());
                 }
-                self.inject(v, t, words)
-                    .map_err(SysError::InvalidArgument)?;
+                for (to, word) in v.injected.iter().zip(words) {
+                    to.set(word);
+                }
+                self.force_out(g);
+                self.wake_vcpu(r);
             }
             L::VCPUSetInterruptLine => {
                 let asserted = self.arg(args, 0)?;
@@ -280,14 +320,20 @@ impl<'k, M: Machine> Kernel<'k, M> {
             }
             L::VCPURequestEntry => {
                 let in_guest = self.runnable(t) && v.exit.get() == outstanding::NONE;
-                v.entry_wanted.set(u64::from(in_guest));
+                // Latched even if it is out: vpa may have no time to wait for that.
+                v.entry_wanted.set(1);
                 self.set_message_register(args.thread, 0, u64::from(in_guest));
                 return Ok(1);
             }
             L::VCPUGetTimes => {
                 self.set_message_register(args.thread, 0, v.ready_ticks.get());
                 self.set_message_register(args.thread, 1, v.dispatches.get());
-                return Ok(2);
+                let count = match v.dispatch_counter.get() {
+                    0 => u64::MAX,
+                    at => u32::from_be(self.m.read_half(at)).into(),
+                };
+                self.set_message_register(args.thread, 2, count);
+                return Ok(3);
             }
             _ => return Err(SysError::IllegalOperation.into()),
         }
@@ -330,6 +376,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
             .notification
             .w0
             .set(tag::VCPU << crate::cap::TYPE_SHIFT | r.addr());
+        self.spr(v, register::HFSCR).set(FACILITIES);
         let tcb = self.at(t);
         tcb.vcpu.set(r.addr());
         tcb.kind.set(thread_kind::VCPU);
@@ -397,8 +444,11 @@ impl<'k, M: Machine> Kernel<'k, M> {
         if gpa & 3 != 0 {
             return Err(SysError::Alignment.into());
         }
-        let mapped = view.mapping.is_some_and(|(_, at)| at >> 12 == gpa >> 12);
-        if view.gspace != g || !mapped || !view.rights.contains(CapRights::WRITE) {
+        let mapping = view.mapping.filter(|(_, at)| at >> 12 == gpa >> 12);
+        let Some((mapping, _)) = mapping else {
+            return Err(SysError::InvalidCapability(1).into());
+        };
+        if view.gspace != g || !view.rights.contains(CapRights::WRITE) {
             return Err(SysError::InvalidCapability(1).into());
         }
         let missing =
@@ -409,7 +459,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
         }
         v.dispatch_counter
             .set(leaf.addr + (gpa & ((1 << leaf.bits) - 1)));
-        v.dispatch_counter_gpa.set(gpa);
+        v.dispatch_counter_view
+            .set(mapping.pid << 48 | mapping.vaddr);
         // Even while the vCPU has a processor, odd while not.
         let running = match v.tcb.get().and_then(|t| self.at(t).sched_context.get()) {
             Some(sc) => self.g.cores.iter().any(|c| c.current_sc.is(sc)),
@@ -437,7 +488,17 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 v.ready_ticks
                     .set(v.ready_ticks.get() + now.saturating_sub(since));
             }
-        } else if v.tcb.get().is_some_and(|t| self.runnable(t)) {
+            v.dispatch_reason.set(match v.slept.replace(0) {
+                0 => dispatch::PREEMPTED,
+                _ => dispatch::CEDED,
+            });
+            if v.dispatch_counter.get() != 0
+                && v.ready_ticks.get() - v.told_ticks.get() >= STOLEN_NOTE
+            {
+                v.entry_wanted.set(1);
+            }
+        } else if v.rest.get() == rest::NONE && v.pause.get() != pause::PAUSED {
+            // Its own work or that of a server for it is put off.
             v.ready_since.set(now);
         }
         let at = v.dispatch_counter.get();
@@ -568,6 +629,10 @@ impl<'k, M: Machine> Kernel<'k, M> {
         let gpr = &self.at(t).context.gpr;
         let word = |i: usize| self.message_register(server, i).unwrap_or(0);
         let action = ReplyAction::from_number(label >> 48);
+        if v.pause.get() == pause::PAUSED && action != Some(ReplyAction::Stop) {
+            // The answer to the `Paused` exit: it goes on.
+            v.pause.set(pause::NONE);
+        }
         let results = match action {
             Some(ReplyAction::Inject) => length.min(4),
             _ => length,
@@ -604,7 +669,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
             }
             Some(ReplyAction::Idle) => self.idle_vcpu(v, t),
             Some(ReplyAction::Stop) => {
-                if v.latch.replace(0) != 0 {
+                // A pause that is wanted wins: else a kick from before it would undo the stop.
+                if v.pause.get() != pause::WANTED && v.latch.replace(0) != 0 {
                     self.run_vcpu(t);
                 } else {
                     v.rest.set(rest::STOPPED);
@@ -625,17 +691,26 @@ impl<'k, M: Machine> Kernel<'k, M> {
     fn idle_vcpu(&self, v: &Vcpu, t: Ref<Tcb>) {
         let context = &self.at(t).context;
         context.msr.set(context.msr.get() | msr::EE);
-        let expires = v.spr[register::DEC_EXPIRES - register::SRR0].get();
-        if v.latch.replace(0) != 0 || v.line.get() != 0 || expires <= self.m.now() {
+        if self.has_event(v) {
             self.run_vcpu(t);
             return;
         }
         v.rest.set(rest::IDLE);
+        v.slept.set(1);
         self.set_state(t, ThreadState::Inactive);
         self.settle_pause(v);
         if let Some(timer) = self.m.address_of(&v.timer) {
-            self.arm(timer, expires);
+            self.arm(timer, v.spr[register::DEC_EXPIRES - register::SRR0].get());
         }
+    }
+
+    /// Whether a vCPU has no reason to sleep. Takes the latch.
+    fn has_event(&self, v: &Vcpu) -> bool {
+        let expires = v.spr[register::DEC_EXPIRES - register::SRR0].get();
+        v.latch.replace(0) != 0
+            || v.line.get() != 0
+            || v.injected[0].get() != 0
+            || expires <= self.m.now()
     }
 
     /// An event for an idle vCPU.
@@ -644,33 +719,34 @@ impl<'k, M: Machine> Kernel<'k, M> {
         if v.rest.get() != rest::IDLE || v.pause.get() == pause::PAUSED {
             return;
         }
+        if let Some(t) = v.tcb.get() {
+            self.end_rest(v, t);
+        }
+    }
+
+    /// An idle or stopped vCPU goes on.
+    fn end_rest(&self, v: &Vcpu, t: Ref<Tcb>) {
         if let Some(timer) = self.m.address_of(&v.timer) {
             self.disarm(timer);
         }
-        if let Some(t) = v.tcb.get() {
-            v.rest.set(rest::NONE);
-            self.run_vcpu(t);
-        }
+        v.rest.set(rest::NONE);
+        v.ready_since.set(self.m.now());
+        self.run_vcpu(t);
     }
 
     fn kick_vcpu(&self, v: &Vcpu, t: Ref<Tcb>) {
         match v.rest.get() {
             rest::NONE => v.latch.set(1),
             _ if v.pause.get() == pause::PAUSED => v.latch.set(1),
-            _ => {
-                if let Some(timer) = self.m.address_of(&v.timer) {
-                    self.disarm(timer);
-                }
-                v.rest.set(rest::NONE);
-                self.run_vcpu(t);
-            }
+            _ => self.end_rest(v, t),
         }
     }
 
-    /// Whether registers may be written: paused or stopped.
+    /// Whether registers may be written: paused (its `Paused` exit may still be out), stopped, or
+    /// its thread was suspended.
     fn at_rest(&self, v: &Vcpu, t: Ref<Tcb>) -> bool {
-        self.state(t) == ThreadState::Inactive
-            && (v.pause.get() == pause::PAUSED || v.rest.get() == rest::STOPPED)
+        v.pause.get() == pause::PAUSED
+            || self.state(t) == ThreadState::Inactive && v.rest.get() != rest::IDLE
     }
 
     fn settle_pause(&self, v: &Vcpu) {
@@ -703,32 +779,20 @@ impl<'k, M: Machine> Kernel<'k, M> {
     }
 
     fn resume_vcpu(&self, v: &Vcpu, t: Ref<Tcb>) {
-        if v.pause.replace(pause::NONE) == pause::PAUSED {
-            match v.rest.get() {
-                rest::NONE => {
-                    // The answer to a Paused exit that is still out.
-                    self.cancel_ipc(t, false);
-                    v.exit.set(outstanding::NONE);
-                    self.run_vcpu(t);
-                }
-                rest::IDLE => {
-                    let expires = v.spr[register::DEC_EXPIRES - register::SRR0].get();
-                    if v.latch.get() != 0 || v.line.get() != 0 || expires <= self.m.now() {
-                        v.latch.set(0);
-                        v.rest.set(rest::NONE);
-                        self.run_vcpu(t);
-                    }
-                }
-                _ => {}
+        let paused = v.pause.replace(pause::NONE) == pause::PAUSED;
+        if self.state(t) != ThreadState::Inactive {
+            // The answer to a `Paused` exit that is still out lets it go on.
+            if !paused {
+                v.latch.set(1);
             }
             return;
         }
         match v.rest.get() {
-            rest::STOPPED if self.state(t) == ThreadState::Inactive => {
-                v.rest.set(rest::NONE);
-                self.run_vcpu(t);
-            }
-            _ => v.latch.set(1),
+            // Idle stays idle; what came meanwhile wakes it.
+            rest::IDLE if !paused => v.latch.set(1),
+            rest::IDLE if !self.has_event(v) => {}
+            rest::NONE if !paused => v.latch.set(1),
+            _ => self.end_rest(v, t),
         }
     }
 
@@ -749,11 +813,25 @@ impl<'k, M: Machine> Kernel<'k, M> {
             self.exit_of(t, v, GuestExit::HptDead, &[]);
             return false;
         }
+        let context = &self.at(t).context;
         if v.entry_wanted.replace(0) != 0 {
-            self.exit_of(t, v, GuestExit::Entry, &[]);
+            v.told_ticks.set(v.ready_ticks.get());
+            let words = [
+                context.pc.get(),
+                context.msr.get(),
+                v.ready_ticks.get(),
+                v.dispatch_reason.replace(dispatch::NONE),
+                self.core.id.get(),
+            ];
+            self.exit_of(t, v, GuestExit::Entry, &words);
             return false;
         }
-        let context = &self.at(t).context;
+        if v.injected[0].get() != 0 {
+            let words = [0, 1, 2, 3].map(|i| v.injected[i].get());
+            v.injected[0].set(0);
+            // Checked when it was accepted.
+            let _ = self.inject(v, t, words);
+        }
         let mut mode = v.spr[register::LPCR - register::SRR0].get() & lpcr::CHOICE;
         if g.intercept.get() != 0 {
             mode |= lpcr::VPM1;
@@ -773,13 +851,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
     /// Delivers an interrupt to the guest: [vector, SRR1 bits, DAR, DSISR]. The error is the number of the
     /// wrong word.
     fn inject(&self, v: &Vcpu, t: Ref<Tcb>, words: [u64; 4]) -> Result<(), u64> {
+        check_interrupt(&words)?;
         let [vector, bits, dar, dsisr] = words;
-        if vector & 0x1f != 0 || !(0x100..0x2000).contains(&vector) {
-            return Err(0);
-        }
-        if bits & !msr::SRR1_DEFINED != 0 {
-            return Err(1);
-        }
         let c = &self.at(t).context;
         let spr = |i: usize| &v.spr[i - register::SRR0];
         let old = c.msr.get();
@@ -872,6 +945,16 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 break;
             };
             let value = self.arg(args, 2 + i)?;
+            if first + i == register::PC {
+                // It goes on there when it is resumed, whatever it waited for.
+                v.injected[0].set(0);
+                if self.state(t) == ThreadState::Inactive {
+                    v.exit.set(outstanding::NONE);
+                }
+                if v.rest.get() == rest::IDLE {
+                    v.rest.set(rest::STOPPED);
+                }
+            }
             cell.set(match first + i {
                 // What a guest may never have (DESIGN: the kernel filters every register value).
                 register::MSR => value & !(msr::HV | msr::TM | msr::S) | msr::ME,
@@ -886,6 +969,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 // No breakpoint in hypervisor state.
                 register::CIABR if value & 3 == 3 => 0,
                 register::CIABR => value,
+                register::HFSCR => value & FACILITIES,
                 _ => value,
             });
         }

@@ -6,7 +6,7 @@
 //! the SLB, SPRG0-2, TAR, DSCR and PSPB stay in the core ([`switch_resident`]): a PD runs with
 //! MSR[FP,VEC,VSX] = 0, FSCR = 0 and radix translation, which does not consult the SLB.
 
-use super::spr;
+use super::spr::{self, PPR, VRSAVE};
 use crate::board;
 use crate::percore::{self, arch_word};
 use core::arch::{asm, global_asm};
@@ -23,14 +23,10 @@ const CFAR: u32 = 28;
 const IAMR: u32 = 61;
 /// What user mode may change of AMR.
 const UAMOR: u32 = 157;
-/// Vector registers in use.
-const VRSAVE: u32 = 256;
 /// SPRG0 of the guest's privileged state; the next two follow.
 const SPRG0: u32 = 272;
 /// SPRG3, which user mode can read.
 const SPRG3: u32 = 275;
-/// Program priority.
-const PPR: u32 = 896;
 /// Target address.
 const TAR: u32 = 815;
 /// Data stream control.
@@ -42,9 +38,6 @@ const PPR_MEDIUM: u64 = 4 << 50;
 
 /// LPCR of a guest before its own choices and its fault mode.
 pub const LPCR_BASE: u64 = board::LPCR_GUEST & !(lpcr::CHOICE | lpcr::VPM1);
-
-/// Facilities that guests may use: FP, VEC and VSX, DSCR, BHRB, TAR.
-pub const HFSCR_GUEST: u64 = 0x117;
 
 /// MSR bits that make FP, VEC and VSX available.
 const MSR_VECTOR: u64 = 1 << 13 | 1 << 25 | 1 << 23;
@@ -344,8 +337,6 @@ pub fn init_core(core: &Core) {
     percore::set(core, arch_word::LPCR_GUEST, LPCR_BASE);
     percore::set(core, arch_word::PPR_HOST, PPR_MEDIUM);
     percore::set(core, arch_word::DEC_FAR, spr::DECREMENTER_MAX);
-    // SAFETY: facilities of guests; PDs have them closed by MSR and FSCR.
-    unsafe { spr::write::<{ spr::HFSCR }>(HFSCR_GUEST) };
 }
 
 /// Runs `f` with FP, VEC and VSX available.
@@ -399,6 +390,8 @@ pub fn load_resident(v: &Vcpu) {
         spr::write::<TAR>(value(register::TAR));
         spr::write::<DSCR>(value(register::DSCR));
         spr::write::<PSPB>(value(register::PSPB));
+        // PDs have the facilities closed by MSR and FSCR.
+        spr::write::<{ spr::HFSCR }>(value(register::HFSCR));
         // Entry 0 survives slbia: make it invalid first (ISA: never two valid entries for one ESID).
         asm!("isync", "slbmte {0}, {0}", ".long 0x7c0003e4 | 6<<21", "isync", in(reg) 0u64, options(nostack, preserves_flags));
     }

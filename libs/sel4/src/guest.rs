@@ -190,6 +190,8 @@ pub struct VCpuTimes {
     pub ready_ticks: Word,
     /// Times that it got a core.
     pub dispatches: Word,
+    /// The bound counter as it stands in guest memory, if there is one.
+    pub dispatch_count: Option<u32>,
 }
 
 impl<C: InvocationContext> cap::VCpu<C> {
@@ -258,7 +260,7 @@ impl<C: InvocationContext> cap::VCpu<C> {
             .map(|words| words[0] != 0)
     }
 
-    /// Lets it go on.
+    /// Ends a pause or a stop; latched.
     pub fn vcpu_resume(self) -> Result<()> {
         self.invoke(Label::VCPUResume, [], []).map(drop)
     }
@@ -268,7 +270,8 @@ impl<C: InvocationContext> cap::VCpu<C> {
         self.invoke(Label::VCPUKick, [], []).map(drop)
     }
 
-    /// Makes it take the interrupt at `vector` when it goes on.
+    /// Makes it take the interrupt at `vector` at its next entry; wakes it if it is idle. Refused
+    /// while another one waits.
     pub fn vcpu_inject(self, vector: Word, srr1_bits: Word, dar: Word, dsisr: Word) -> Result<()> {
         self.invoke(Label::VCPUInject, [vector, srr1_bits, dar, dsisr], [])
             .map(drop)
@@ -291,8 +294,8 @@ impl<C: InvocationContext> cap::VCpu<C> {
             .map(drop)
     }
 
-    /// Asks for an `Entry` exit before its next entry: true if it is in the guest or entering it,
-    /// so that the exit comes; false if it is not.
+    /// Asks for an `Entry` exit before its next entry: true if it is in the guest or entering it;
+    /// false if it is certainly outside.
     pub fn vcpu_request_entry(self) -> Result<bool> {
         self.invoke(Label::VCPURequestEntry, [], [])
             .map(|words| words[0] != 0)
@@ -304,6 +307,7 @@ impl<C: InvocationContext> cap::VCpu<C> {
             .map(|words| VCpuTimes {
                 ready_ticks: words[0],
                 dispatches: words[1],
+                dispatch_count: u32::try_from(words[2]).ok(),
             })
     }
 }

@@ -14,4 +14,5 @@ mod retype;
 mod rig;
 mod sched;
 mod tcb;
+mod vcpu;
 mod vspace;

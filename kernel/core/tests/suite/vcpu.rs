@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Guests' processors: pausing, stopping, sleeping, injected interrupts, `Entry` exits, the dispatch
+//! counter.
+
+use crate::rig::{Rig, Thread};
+use partita_abi::{
+    CapRights, ErrorCode as E, GuestExit, InvocationLabel as L, ObjectType, ReplyAction, badge,
+    init_cnode, vcpu_register as register,
+};
+use partita_kernel_core::cap::Cap;
+use partita_kernel_core::machine::Machine;
+use partita_kernel_core::object::{Ref, Tcb, ThreadState as S};
+use partita_kernel_core::vcpu::{STOLEN_NOTE, Vcpu, msr};
+
+const ID: u64 = 3;
+const WRITE_REPLY: u64 = CapRights::WRITE.0 | CapRights::GRANT_REPLY.0;
+const H_CEDE: u64 = 0xe0;
+const READ_WRITE: u64 = CapRights::READ.0 | CapRights::WRITE.0;
+const PC: u64 = 0x1000;
+
+/// A guest with one page of memory at 0 and one vCPU, whose exits all go to a passive server.
+struct Guest {
+    rig: Rig,
+    gspace: u64,
+    vcpu: u64,
+    t: Ref<Tcb>,
+    server: Thread,
+    ep: u64,
+}
+
+impl Guest {
+    fn new() -> Guest {
+        let rig = Rig::new();
+        let gspace = rig.make(ObjectType::GSpace);
+        rig.ok(
+            init_cnode::LPID_CONTROL as u64,
+            L::LPIDControlAssign,
+            &[],
+            &[gspace],
+        );
+        let hpt = rig.make_many(ObjectType::Hpt, 18, 1);
+        let gfns = rig.make_many(ObjectType::HptGfns, 16, 1);
+        rig.ok(hpt, L::HPTBind, &[12], &[gspace, gfns]);
+        for _ in 0..2 {
+            let table = rig.make(ObjectType::GPageTable);
+            rig.ok(table, L::GPageTableMap, &[0, 0], &[gspace]);
+        }
+        let page = rig.make(ObjectType::Frame4K);
+        rig.ok(page, L::PageMap, &[0, READ_WRITE, 0], &[gspace]);
+        let ep = rig.make(ObjectType::Endpoint);
+        let server = rig.thread(200);
+        rig.recv(server.t, ep, server.reply);
+        rig.ok(server.sc, L::SchedContextUnbind, &[], &[]);
+        let parent = rig.mint(ep, WRITE_REPLY, badge::FAULT | ID);
+        let tcb = rig.make(ObjectType::Tcb);
+        let sc = rig.make(ObjectType::SchedContext);
+        rig.configure_sc(sc, 10_000, 10_000);
+        let authority = init_cnode::TCB as u64;
+        rig.ok(
+            tcb,
+            L::TCBSetSchedParams,
+            &[0, 100],
+            &[authority, sc, parent],
+        );
+        let vcpu = rig.make(ObjectType::VCpu);
+        rig.ok(vcpu, L::VCPUBind, &[ID], &[tcb, gspace]);
+        rig.ok(
+            vcpu,
+            L::VCPUWriteRegisters,
+            &[register::PC as u64, 2, PC, msr::SF],
+            &[],
+        );
+        let Cap::Thread(t) = rig.cap(tcb) else {
+            panic!("not a thread")
+        };
+        Guest {
+            rig,
+            gspace,
+            vcpu,
+            t,
+            server,
+            ep,
+        }
+    }
+
+    /// One whose vCPU runs.
+    fn running() -> Guest {
+        let g = Guest::new();
+        let expires = register::DEC_EXPIRES as u64;
+        g.invoke(L::VCPUWriteRegisters, &[expires, 1, u64::MAX]);
+        g.invoke(L::VCPUResume, &[]);
+        g.run();
+        g
+    }
+
+    fn expires(&self) -> &std::cell::Cell<u64> {
+        &self.object().spr[register::DEC_EXPIRES - register::SRR0]
+    }
+
+    fn object(&self) -> &Vcpu {
+        self.rig.m.object(self.rig.addr(self.vcpu))
+    }
+
+    #[track_caller]
+    fn invoke(&self, label: L, words: &[u64]) -> Vec<u64> {
+        self.rig.ok(self.vcpu, label, words, &[])
+    }
+
+    /// Lets the vCPU run on, up to its next exit.
+    fn run(&self) {
+        self.rig.run_as(self.t);
+    }
+
+    fn hypercall(&self, number: u64) {
+        self.run();
+        self.rig.set_gpr(self.t, 3, number);
+        let k = self.rig.k();
+        k.guest_hypercall();
+        k.finish();
+    }
+
+    /// The server answers with `action` and waits for the next exit.
+    fn answer(&self, action: ReplyAction, words: &[u64]) {
+        let s = &self.server;
+        self.rig.message(s.t, (action as u64) << 48, words, &[]);
+        self.rig.set_gpr(s.t, 14, s.reply);
+        self.rig
+            .syscall(s.t, partita_abi::syscall::REPLY_RECV, self.ep);
+    }
+
+    #[track_caller]
+    fn exit(&self, exit: GuestExit) {
+        assert_eq!(self.rig.state(self.t), S::BlockedOnReply);
+        assert_eq!(self.rig.badge(self.server.t), badge::FAULT | ID);
+        assert_eq!(self.rig.info(self.server.t).label(), exit as u64);
+    }
+
+    fn state(&self) -> S {
+        self.rig.state(self.t)
+    }
+
+    fn register(&self, i: usize) -> u64 {
+        self.invoke(L::VCPUReadRegisters, &[i as u64, 1])[0]
+    }
+
+    /// As if the server ran now: it is in an exit.
+    fn serve(&self, label: L, words: &[u64]) -> Vec<u64> {
+        self.rig
+            .invoke_as(self.server.t, self.vcpu, label, words, &[])
+            .expect("the invocation succeeds")
+    }
+}
+
+#[test]
+fn vcpu0100_registers_are_written_during_the_paused_exit_and_resume_ends_it() {
+    let g = Guest::running();
+    assert_eq!(
+        g.invoke(L::VCPUPause, &[]),
+        [1],
+        "out, with no call in flight"
+    );
+    g.invoke(L::VCPUResume, &[]);
+    g.hypercall(0x60);
+    g.exit(GuestExit::Hypercall);
+    let write = [register::CIABR as u64, 1, 0x1001];
+    let refused = g
+        .rig
+        .invoke_as(g.server.t, g.vcpu, L::VCPUWriteRegisters, &write, &[]);
+    assert_eq!(refused.map_err(|(e, _)| e), Err(E::IllegalOperation));
+    assert_eq!(
+        g.serve(L::VCPUReadRegisters, &[register::PC as u64, 1]),
+        [PC]
+    );
+    assert_eq!(
+        g.serve(L::VCPUPause, &[]),
+        [0],
+        "in a call: an exit follows"
+    );
+    g.answer(ReplyAction::Resume, &[]);
+    g.run();
+    g.exit(GuestExit::Paused);
+    // Message registers of the server's own invocations overwrite nothing of the guest.
+    g.serve(L::VCPUWriteRegisters, &write);
+    g.serve(L::VCPUResume, &[]);
+    g.answer(ReplyAction::Resume, &[]);
+    assert!(g.rig.can_run(g.t));
+    g.run();
+    assert_eq!(g.state(), S::Running);
+    assert_eq!(
+        g.object().spr[register::CIABR - register::SRR0].get(),
+        0x1001
+    );
+    // No kick was left behind: the next sleep is one.
+    g.hypercall(H_CEDE);
+    g.answer(ReplyAction::Idle, &[]);
+    assert_eq!(g.state(), S::Inactive);
+}
+
+#[test]
+fn vcpu0101_an_answer_to_the_paused_exit_ends_the_pause_unless_it_stops() {
+    let g = Guest::running();
+    for action in [ReplyAction::Resume, ReplyAction::Stop] {
+        g.hypercall(0x60);
+        g.serve(L::VCPUPause, &[]);
+        g.answer(ReplyAction::Resume, &[]);
+        g.run();
+        g.exit(GuestExit::Paused);
+        g.answer(action, &[]);
+        if action == ReplyAction::Resume {
+            g.run();
+            assert_eq!(g.state(), S::Running);
+        }
+    }
+    assert_eq!(g.state(), S::Inactive);
+    assert_eq!(g.invoke(L::VCPUPause, &[]), [1]);
+    // Resume ends the pause and the stop.
+    g.invoke(L::VCPUResume, &[]);
+    assert!(g.rig.can_run(g.t));
+}
+
+#[test]
+fn vcpu0102_a_pause_wins_over_a_latched_kick_at_stop() {
+    let g = Guest::running();
+    for paused in [false, true] {
+        g.hypercall(0x60);
+        g.serve(L::VCPUKick, &[]);
+        if paused {
+            g.serve(L::VCPUPause, &[]);
+        }
+        g.answer(ReplyAction::Stop, &[]);
+        assert_eq!(g.rig.can_run(g.t), !paused);
+    }
+    assert_eq!(g.state(), S::Inactive);
+    // A resume while it is still in the call is latched.
+    g.invoke(L::VCPUResume, &[]);
+    g.hypercall(0x60);
+    g.serve(L::VCPUPause, &[]);
+    g.serve(L::VCPUResume, &[]);
+    g.answer(ReplyAction::Stop, &[]);
+    assert!(g.rig.can_run(g.t));
+}
+
+#[test]
+fn vcpu0103_an_injected_interrupt_waits_for_the_entry_and_wakes() {
+    let g = Guest::running();
+    g.hypercall(H_CEDE);
+    g.answer(ReplyAction::Idle, &[]);
+    assert_eq!(g.state(), S::Inactive);
+    g.invoke(L::VCPUInject, &[0x100, 0, 0, 0]);
+    assert!(g.rig.can_run(g.t));
+    g.run();
+    let context = &g.rig.tcb(g.t).context;
+    assert_eq!(context.pc.get(), 0x100);
+    assert_eq!(g.object().spr[0].get(), PC, "srr0");
+    // In a call: it comes behind the answer, once.
+    g.hypercall(0x60);
+    g.serve(L::VCPUInject, &[0x100, 0, 0, 0]);
+    let second = g
+        .rig
+        .invoke_as(g.server.t, g.vcpu, L::VCPUInject, &[0x300, 0, 0, 0], &[]);
+    assert_eq!(second.map_err(|(e, _)| e), Err(E::IllegalOperation));
+    context.pc.set(0x2000);
+    g.answer(ReplyAction::Resume, &[7]);
+    g.run();
+    assert_eq!((context.pc.get(), g.object().spr[0].get()), (0x100, 0x2000));
+    assert_eq!(g.rig.gpr(g.t, 4), 7);
+    g.hypercall(0x60);
+    context.pc.set(0x2004);
+    g.answer(ReplyAction::Resume, &[]);
+    g.run();
+    assert_eq!(context.pc.get(), 0x2004);
+    // What is wrong is refused at once.
+    for words in [[0x101, 0, 0, 0], [0x2000, 0, 0, 0], [0x100, 1, 0, 0]] {
+        let answer = g.rig.invoke(g.vcpu, L::VCPUInject, &words, &[]);
+        assert_eq!(answer.map_err(|(e, _)| e), Err(E::InvalidArgument));
+    }
+}
+
+#[test]
+fn vcpu0104_a_paused_sleeper_sleeps_on_until_something_came() {
+    let g = Guest::running();
+    g.hypercall(H_CEDE);
+    g.answer(ReplyAction::Idle, &[]);
+    assert_eq!(g.invoke(L::VCPUPause, &[]), [1]);
+    g.invoke(L::VCPUResume, &[]);
+    assert_eq!(g.state(), S::Inactive);
+    g.invoke(L::VCPUPause, &[]);
+    g.invoke(L::VCPUSetInterruptLine, &[1]);
+    assert_eq!(g.state(), S::Inactive, "paused");
+    g.invoke(L::VCPUResume, &[]);
+    assert!(g.rig.can_run(g.t));
+    g.run();
+    assert_eq!(g.rig.tcb(g.t).context.pc.get(), 0x500);
+    g.invoke(L::VCPUSetInterruptLine, &[0]);
+    // A new program counter ends the sleep.
+    g.hypercall(H_CEDE);
+    g.answer(ReplyAction::Idle, &[]);
+    g.invoke(L::VCPUPause, &[]);
+    g.invoke(L::VCPUInject, &[0x100, 0, 0, 0]);
+    g.invoke(L::VCPUWriteRegisters, &[register::PC as u64, 1, 0x4000]);
+    g.invoke(L::VCPUResume, &[]);
+    g.run();
+    assert_eq!(g.rig.tcb(g.t).context.pc.get(), 0x4000);
+}
+
+#[test]
+fn vcpu0105_a_cede_with_an_expired_decrementer_or_a_kick_returns_with_ee() {
+    let g = Guest::running();
+    for (deadline, kick) in [(0, false), (u64::MAX, true)] {
+        g.rig.tcb(g.t).context.msr.set(msr::SF);
+        g.hypercall(H_CEDE);
+        g.expires().set(deadline);
+        if kick {
+            g.serve(L::VCPUKick, &[]);
+        }
+        g.answer(ReplyAction::Idle, &[]);
+        assert!(g.rig.can_run(g.t));
+        assert_eq!(g.rig.tcb(g.t).context.msr.get() & msr::EE, msr::EE);
+        g.run();
+    }
+}
+
+#[test]
+fn vcpu0106_entry_exits_come_when_asked_for_also_of_one_that_is_out() {
+    let g = Guest::running();
+    g.hypercall(0x60);
+    assert_eq!(g.serve(L::VCPURequestEntry, &[]), [0], "in a call");
+    g.answer(ReplyAction::Resume, &[]);
+    g.run();
+    g.exit(GuestExit::Entry);
+    assert_eq!(g.rig.mr(g.server.t, 0), PC);
+    assert_eq!(g.rig.mr(g.server.t, 4), 0, "core");
+    g.answer(ReplyAction::Resume, &[]);
+    g.run();
+    assert_eq!(g.state(), S::Running);
+    assert_eq!(g.invoke(L::VCPURequestEntry, &[]), [1], "on its way");
+    g.run();
+    g.exit(GuestExit::Entry);
+    g.answer(ReplyAction::Resume, &[]);
+    g.run();
+    assert_eq!(g.state(), S::Running);
+}
+
+#[test]
+fn vcpu0107_the_dispatch_counter_ends_with_its_own_view_only() {
+    let g = Guest::running();
+    let root = init_cnode::CNODE as u64;
+    let vspace = init_cnode::VSPACE as u64;
+    let views = [g.rig.fresh(), g.rig.fresh()];
+    for _ in 0..3 {
+        let table = g.rig.make(ObjectType::PageTable);
+        g.rig
+            .ok(table, L::PageTableMap, &[0x100_8000, 0], &[vspace]);
+    }
+    for (view, vaddr) in views.into_iter().zip([0x100_8000, 0x100_9000]) {
+        g.rig.ok(
+            g.gspace,
+            L::GSpaceMakeView,
+            &[view, 64, READ_WRITE],
+            &[root],
+        );
+        g.rig.ok(view, L::ViewMap, &[0, vaddr, 0], &[vspace]);
+    }
+    let wake = g.rig.make(ObjectType::Notification);
+    let times = || g.invoke(L::VCPUGetTimes, &[])[2];
+    assert_eq!(times(), u64::MAX, "no counter");
+    g.rig
+        .ok(g.vcpu, L::VCPUBindDispatchCounter, &[0x100], &[views[0]]);
+    let before = times();
+    assert_eq!(before & 1, 1, "the root task runs");
+    let counter = || {
+        u64::from(u32::from_be(
+            g.rig.m.read_half(g.object().dispatch_counter.get()),
+        ))
+    };
+    g.rig.wait(g.rig.root, wake);
+    assert!(g.rig.current() == Some(g.t));
+    assert_eq!(counter(), before + 1);
+    // Its server has its time.
+    g.hypercall(0x60);
+    assert!(g.rig.current() == Some(g.server.t));
+    assert_eq!(counter(), before + 1);
+    g.rig.nb_send(g.server.t, wake, &[]);
+    assert!(g.rig.current() == Some(g.rig.root));
+    assert_eq!(times(), before + 2);
+    g.rig.ok(views[1], L::ViewUnmap, &[], &[]);
+    assert_eq!(times(), before + 2);
+    // Time that it waited for is told.
+    g.rig.m.now.set(g.rig.m.now.get() + STOLEN_NOTE);
+    g.rig.wait(g.rig.root, wake);
+    assert!(g.rig.current() == Some(g.server.t));
+    g.answer(ReplyAction::Resume, &[]);
+    g.exit(GuestExit::Entry);
+    assert!(g.rig.mr(g.server.t, 2) >= STOLEN_NOTE);
+    assert_eq!(g.rig.mr(g.server.t, 3), 2, "somebody else ran");
+    g.answer(ReplyAction::Resume, &[]);
+    assert_eq!(counter(), before + 3);
+    g.hypercall(0x60);
+    g.rig.nb_send(g.server.t, wake, &[]);
+    g.rig.ok(views[0], L::ViewUnmap, &[], &[]);
+    assert_eq!(times(), u64::MAX);
+}
+
+#[test]
+fn vcpu0108_facilities_whose_state_is_not_saved_stay_closed() {
+    let g = Guest::new();
+    assert_eq!(g.register(register::HFSCR), 0x117);
+    g.invoke(
+        L::VCPUWriteRegisters,
+        &[register::HFSCR as u64, 1, u64::MAX],
+    );
+    assert_eq!(g.register(register::HFSCR), 0x117);
+    g.invoke(L::VCPUWriteRegisters, &[register::HFSCR as u64, 1, 3]);
+    assert_eq!(g.register(register::HFSCR), 3);
+}
