@@ -75,6 +75,37 @@ impl<F: Fn()> Client<F> {
         Ok(())
     }
 
+    /// Writes all of `bytes`, or nothing and false if they do not fit now. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// If the server misbehaves.
+    #[inline]
+    pub fn try_write(&mut self, bytes: &[u8]) -> Result<bool, PeerMisbehaviorError> {
+        let fits = self.tx.num_empty_slots()? >= bytes.len();
+        if fits {
+            for &byte in bytes {
+                self.tx.force_enqueue(byte, false);
+            }
+            self.tx.commit();
+        }
+        (self.notify)();
+        Ok(fits)
+    }
+
+    /// Whether the server has taken all that was written; notifies it if not.
+    ///
+    /// # Errors
+    ///
+    /// If the server misbehaves.
+    pub fn is_sent(&mut self) -> Result<bool, PeerMisbehaviorError> {
+        let sent = self.tx.is_empty()?;
+        if !sent {
+            (self.notify)();
+        }
+        Ok(sent)
+    }
+
     /// Bytes that were lost.
     pub fn lost(&self) -> u64 {
         self.lost

@@ -441,6 +441,28 @@ mod tests {
         assert_eq!((client.lost(), calls.get() - before), (90, 1));
     }
 
+    #[test]
+    fn what_does_not_fit_is_not_written_at_all() {
+        let port = Port::default();
+        let mut server = server(&port);
+        let (shared, console) = region();
+        server.add_client(id(0), shared);
+        let calls = core::cell::Cell::new(0);
+        let mut client = Client::new(share(console), || calls.set(calls.get() + 1));
+        assert_eq!(client.is_sent(), Ok(true));
+        assert_eq!((client.try_write(&[b'a'; 500]), calls.get()), (Ok(true), 1));
+        assert_eq!(client.try_write(&[b'b'; 12]), Ok(false));
+        assert_eq!(client.try_write(b"cdefghijklm"), Ok(true));
+        assert_eq!(client.try_write(b"n"), Ok(false));
+        assert_eq!((client.is_sent(), calls.get()), (Ok(false), 5));
+        while client.is_sent() == Ok(false) {
+            server.poll();
+        }
+        let mut expected = vec![b'a'; 500];
+        expected.extend(b"cdefghijklm");
+        assert_eq!(port.0.borrow().output, expected);
+    }
+
     proptest! {
         /// Whatever a client writes to its region: the server ends, does not panic, and other
         /// clients' bytes arrive.
