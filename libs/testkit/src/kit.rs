@@ -56,6 +56,8 @@ pub struct Kit {
     /// Threads signal it when they finish, the timeout too.
     wake: cap::Notification,
     wake_timeout: cap::Notification,
+    /// Finished threads wait for it: nobody signals it.
+    park: cap::Notification,
     timer: cap::Timer,
     /// Threads made so far, and those that last.
     pub(crate) threads: usize,
@@ -95,6 +97,7 @@ impl Kit {
             uart: cap::Granule::from_bits(0),
             wake: cap::Notification::from_bits(0),
             wake_timeout: cap::Notification::from_bits(0),
+            park: cap::Notification::from_bits(0),
             timer: cap::Timer::from_bits(0),
             threads: 0,
             first_thread: 0,
@@ -121,6 +124,7 @@ impl Kit {
         kit.uart = uart;
         kit.wake = kit.notification()?;
         kit.wake_timeout = kit.mint(kit.wake, CapRights::write_only(), TIMEOUT_BADGE)?;
+        kit.park = kit.notification()?;
         kit.timer = kit.object(ObjectBlueprintArch::Timer.into())?;
         kit.timer.timer_set_notification(kit.wake_timeout)?;
         kit.memory = case;
@@ -347,6 +351,11 @@ impl Kit {
     /// The notification that finished threads signal.
     pub(crate) fn wake(&self) -> cap::Notification {
         self.wake
+    }
+
+    /// The notification that finished threads wait for.
+    pub(crate) fn park(&self) -> cap::Notification {
+        self.park
     }
 
     /// Sleeps until a thread finishes or `us` microseconds have passed; false if the time is over.

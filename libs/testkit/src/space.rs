@@ -31,6 +31,13 @@ impl Space {
         Ok(Space { root })
     }
 
+    /// Ends the address space: threads keep capabilities to it, which go first.
+    pub fn destroy(&self, kit: &Kit) -> Outcome {
+        kit.revoke(self.root)?;
+        kit.delete(self.root)?;
+        Ok(())
+    }
+
     /// Maps a frame, adding page tables as needed.
     pub fn map<T: CapTypeForFrameObject>(
         &self,
@@ -84,24 +91,24 @@ impl Space {
     /// Maps a copy of the running program, each page at its own address: code and constants as they
     /// are, data as they are now. Pointers and functions mean the same there.
     pub fn clone_image(&self, kit: &mut Kit) -> Outcome<Image> {
-        let (start, end) = image();
-        let start = start & !(PAGE - 1);
         let mut copy = Image {
-            start,
-            frames: [0; MAX_PAGES],
+            pages: [(0, 0); MAX_PAGES],
         };
-        for (i, at) in (start..end).step_by(PAGE).enumerate() {
-            let Some(place) = copy.frames.get_mut(i) else {
-                return Err(Failure::new(format_args!(
-                    "the program is too large to copy"
-                )));
-            };
-            // SAFETY: the linker's symbols say that the program lies there; the kernel maps it in
-            // whole pages. Other threads of the program do not run meanwhile.
-            let bytes = unsafe { core::slice::from_raw_parts(at as *const u8, PAGE) };
-            let rights = CapRights::read_write();
-            let frame = self.map_copy(kit, at, bytes, rights, VmAttributes::NONE)?;
-            *place = frame.bits() as u32;
+        let mut places = copy.pages.iter_mut();
+        for (start, end) in segments() {
+            for at in (start & !(PAGE - 1)..end).step_by(PAGE) {
+                let Some(place) = places.next() else {
+                    return Err(Failure::new(format_args!(
+                        "the program is too large to copy"
+                    )));
+                };
+                // SAFETY: the program's headers say that it lies there; the kernel maps it in whole
+                // pages. Other threads of the program do not run meanwhile.
+                let bytes = unsafe { core::slice::from_raw_parts(at as *const u8, PAGE) };
+                let rights = CapRights::read_write();
+                let frame = self.map_copy(kit, at, bytes, rights, VmAttributes::NONE)?;
+                *place = (at, frame.bits());
+            }
         }
         Ok(copy)
     }
@@ -109,17 +116,16 @@ impl Space {
 
 /// A copy of the program in another address space.
 pub struct Image {
-    start: usize,
-    /// Slots of its frames.
-    frames: [u32; MAX_PAGES],
+    /// Address and frame capability of each page.
+    pages: [(usize, u64); MAX_PAGES],
 }
 
 impl Image {
     /// The frame of the page at `vaddr`.
     pub fn frame_at(&self, vaddr: usize) -> Outcome<cap::Granule> {
-        let page = vaddr.checked_sub(self.start).map(|offset| offset / PAGE);
-        match page.and_then(|page| self.frames.get(page)) {
-            Some(&slot) if slot != 0 => Ok(cap::Granule::from_bits(slot.into())),
+        let page = vaddr & !(PAGE - 1);
+        match self.pages.iter().find(|(at, _)| *at == page) {
+            Some(&(_, frame)) if frame != 0 => Ok(cap::Granule::from_bits(frame)),
             _ => Err(Failure::new(format_args!(
                 "{vaddr:#x} is not in the program"
             ))),
@@ -127,21 +133,47 @@ impl Image {
     }
 }
 
-/// First address of the program and the one after its last.
-#[cfg(target_os = "none")]
-pub fn image() -> (usize, usize) {
-    unsafe extern "C" {
-        static __executable_start: u8;
-        static _end: u8;
-    }
-    (
-        &raw const __executable_start as usize,
-        &raw const _end as usize,
-    )
+/// An ELF64 program header.
+#[repr(C)]
+struct ProgramHeader {
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    vaddr: u64,
+    paddr: u64,
+    filesz: u64,
+    memsz: u64,
+    align: u64,
 }
 
-/// First address of the program and the one after its last (not known on a host).
+/// Program header of a part that is loaded.
+const PT_LOAD: u32 = 1;
+
+/// First address and end of each part of the program, from its own headers.
+#[cfg(target_os = "none")]
+fn segments() -> impl Iterator<Item = (usize, usize)> {
+    unsafe extern "C" {
+        static __ehdr_start: [u8; 64];
+    }
+    // SAFETY: the linker puts the ELF header into the first part that is loaded, and the symbol there.
+    let header = unsafe { &__ehdr_start };
+    let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+    let offset = u32::from_le_bytes([header[32], header[33], header[34], header[35]]) as usize;
+    let count = word(56) as usize;
+    // SAFETY: the program headers follow in the same part; e_phoff and e_phnum say where.
+    let headers = unsafe {
+        let first = header.as_ptr().add(offset).cast::<ProgramHeader>();
+        core::slice::from_raw_parts(first, count)
+    };
+    let loaded = headers.iter().filter(|h| h.kind == PT_LOAD);
+    loaded.map(|h| (h.vaddr as usize, (h.vaddr + h.memsz) as usize))
+}
+
+/// A program on a host does not know its parts.
 #[cfg(not(target_os = "none"))]
-pub fn image() -> (usize, usize) {
-    (0, 0)
+fn segments() -> impl Iterator<Item = (usize, usize)> {
+    let none: [ProgramHeader; 0] = [];
+    none.into_iter()
+        .filter(|h| h.kind == PT_LOAD)
+        .map(|h| (h.vaddr as usize, (h.vaddr + h.memsz) as usize))
 }

@@ -51,6 +51,7 @@ struct Record {
     args: [AtomicU64; ARGS],
     buffer: AtomicU64,
     done: AtomicU64,
+    park: AtomicU64,
     finished: AtomicU64,
     result: AtomicU64,
 }
@@ -64,6 +65,7 @@ const EMPTY: Record = Record {
     args: [const { AtomicU64::new(0) }; ARGS],
     buffer: AtomicU64::new(0),
     done: AtomicU64::new(0),
+    park: AtomicU64::new(0),
     finished: AtomicU64::new(0),
     result: AtomicU64::new(0),
 };
@@ -87,7 +89,11 @@ extern "C" fn enter(index: u64) -> ! {
     };
     record.result.store(body(&env), Ordering::Relaxed);
     record.finished.store(1, Ordering::Release);
-    cap::Notification::from_bits(record.done.load(Ordering::Relaxed)).signal();
+    let park = record.park.load(Ordering::Relaxed);
+    if park != 0 {
+        cap::Notification::from_bits(record.done.load(Ordering::Relaxed)).signal();
+        cap::Notification::from_bits(park).wait();
+    }
     sel4::arch::trap()
 }
 
@@ -166,14 +172,15 @@ impl Helper {
         self
     }
 
-    /// Its CSpace, instead of the root task's. It must hold what the body uses; the thread cannot
-    /// signal its end, so that [`Thread::join`] needs [`Kit::settle`] first.
+    /// Its CSpace, instead of the root task's. It must hold what the body uses. The thread ends with a
+    /// trap and cannot signal its end, so that [`Thread::join`] needs [`Kit::settle`] first.
     pub fn cspace(mut self, cnode: cap::CNode) -> Self {
         self.cspace = Some(cnode);
         self
     }
 
-    /// Its VSpace, instead of the root task's: a copy of the image must be there.
+    /// Its VSpace, instead of the root task's: a copy of the program must be there, made after the
+    /// thread ([`crate::Space::clone_image`]). The thread ends with a trap.
     pub fn vspace(mut self, vspace: cap::VSpace) -> Self {
         self.vspace = vspace;
         self
@@ -216,11 +223,15 @@ impl Helper {
             to.store(from, Ordering::Relaxed);
         }
         record.buffer.store(vaddr as u64, Ordering::Relaxed);
-        let done = match self.cspace {
-            Some(_) => 0,
-            None => kit.wake().bits(),
+        // In another CSpace these names mean something else; in another VSpace the signal would say
+        // that a record here was written.
+        let here = self.cspace.is_none() && self.vspace == slot::VSPACE.cap();
+        let (done, park) = match here {
+            true => (kit.wake().bits(), kit.park().bits()),
+            false => (0, 0),
         };
         record.done.store(done, Ordering::Relaxed);
+        record.park.store(park, Ordering::Relaxed);
         record.result.store(0, Ordering::Relaxed);
         record.finished.store(0, Ordering::Release);
         tcb.tcb_write_all_registers(false, &entry_registers(index))?;

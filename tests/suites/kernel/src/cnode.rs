@@ -363,8 +363,8 @@ fn two_levels(kit: &mut Kit) -> Outcome {
     // When the capability moves, the old pointer leads nowhere, at once.
     let other = guarded.absolute_cptr_from_bits_with_depth(401, 64);
     let faults = kit.endpoint()?;
-    let thread = Helper::new(send_once)
-        .args([400, 1, 0x1234])
+    let thread = Helper::new(receive_once)
+        .args([400, 0])
         .cspace(guarded)
         .fault(faults)
         .make(kit)?;

@@ -3,7 +3,7 @@
 //! nobody else. And what PlatformControl offers.
 
 use sel4::init_thread::slot;
-use sel4::{CapRights, Error, VmAttributes, cap};
+use sel4::{CapRights, VmAttributes, cap};
 use testkit::console::UART_OFFSET;
 use testkit::kit::{CACHE_INHIBITED, WINDOW};
 use testkit::{Case, Env, Helper, Kit, Outcome, check, check_eq};
@@ -145,9 +145,18 @@ fn decimal(byte: u64) -> Option<u64> {
     (high < 10 && low < 10).then_some(10 * high + low)
 }
 
-fn clock(_: &mut Kit) -> Outcome {
+fn clock(kit: &mut Kit) -> Outcome {
     let platform = slot::PLATFORM_CONTROL.cap();
-    let time = platform.platform_get_time()?;
+    // Firmware asks the service processor, which takes a while.
+    let mut time = platform.platform_get_time();
+    for _ in 0..50 {
+        if time.is_ok() {
+            break;
+        }
+        kit.sleep(20_000)?;
+        time = platform.platform_get_time();
+    }
+    let time = time?;
     let date = time.year_month_day;
     let day = decimal(date & 0xff);
     let month = decimal(date >> 8 & 0xff);
@@ -157,11 +166,5 @@ fn clock(_: &mut Kit) -> Outcome {
     check!(matches!(century, Some(19..=21)));
     let hour = decimal(time.hour_minute_second_ms >> 56);
     check!(matches!(hour, Some(0..=23)));
-    // Set it to what it is; firmware may refuse, which is an error and nothing else.
-    match platform.platform_set_time(time) {
-        Ok(()) | Err(Error::InvalidArgument) => {}
-        Err(other) => return Err(other.into()),
-    }
-    check!(platform.platform_get_time()?.year_month_day >= date);
     Ok(())
 }

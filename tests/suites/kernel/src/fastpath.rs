@@ -182,11 +182,23 @@ fn call_caps(kit: &mut Kit) -> Outcome {
         (got.info.label(), got.info.extra_caps(), got.msg[0]),
         (5, 0, 6)
     );
-    // A pointer to nothing is no fault of a sender.
-    sel4::with_ipc_buffer_mut(|b| b.caps_or_badges_mut()[0] = 1 << 40);
-    let got = endpoint.call_with_mrs(MessageInfo::new(4, 0, 3, 1), [6]);
-    check_eq!((got.info.label(), got.msg[0]), (5, 6));
+    // A pointer to nothing is a fault of the sender, before anything is sent.
+    let faults = kit.endpoint()?;
+    Helper::new(call_with_bad_cap)
+        .args([endpoint.bits()])
+        .fault(faults)
+        .start(kit)?;
+    let got = faults.recv_with_mrs(cap::Reply::from_bits(0));
+    check_eq!(got.info.label(), FaultLabel::CapFault as u64);
+    check_eq!((got.msg[1], got.msg[2]), (1 << 40, 0));
     alive(endpoint)
+}
+
+/// Calls with a capability that leads nowhere. Words: endpoint.
+fn call_with_bad_cap(env: &Env) -> u64 {
+    env.with_buffer(|b| b.caps_or_badges_mut()[0] = 1 << 40);
+    let info = MessageInfo::new(0, 0, 1, 0).into_word();
+    arch::call(env.args[0], info, arch::NO_WORDS).badge
 }
 
 fn call_not_endpoint(kit: &mut Kit) -> Outcome {
@@ -381,7 +393,7 @@ fn call_no_vspace(kit: &mut Kit) -> Outcome {
     kit.settle()?;
     made.sc.sched_context_unbind()?;
     alive(endpoint)?;
-    kit.delete(space.root)?;
+    space.destroy(kit)?;
     let client = Helper::new(call_once)
         .args([endpoint.bits(), 0, 1])
         .start(kit)?;
@@ -804,7 +816,7 @@ fn reply_no_vspace(kit: &mut Kit) -> Outcome {
     space.clone_image(kit)?;
     client.tcb.tcb_resume()?;
     kit.settle()?;
-    kit.delete(space.root)?;
+    space.destroy(kit)?;
     gate.signal();
     // It gets its answer and its time, and faults at its next instruction.
     let got = faults.recv_with_mrs(cap::Reply::from_bits(0));

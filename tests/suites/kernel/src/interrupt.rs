@@ -63,6 +63,9 @@ impl Uart {
             CapRights::read_write(),
             attributes,
         )?;
+        // Firmware leaves interrupts enabled.
+        Uart.enable(0);
+        Uart.identify();
         Ok(Uart)
     }
 

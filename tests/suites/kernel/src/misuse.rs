@@ -133,7 +133,7 @@ impl Zoo {
 
     /// What can be seen of the objects: which slots are used, the thread's registers, the page's word.
     fn look(&self, kit: &Kit) -> Outcome<u64> {
-        let slots = (self.first..self.last + 8).map(|i| u64::from(kit.is_empty(i as u64)));
+        let slots = (self.first..self.last).map(|i| u64::from(kit.is_empty(i as u64)));
         let context = self.tcb.tcb_read_all_registers(false)?;
         // SAFETY: the page was mapped by `new`, and nothing here unmaps it.
         let word = unsafe { (self.page as *const u64).read_volatile() };
@@ -538,6 +538,10 @@ fn wild_numbers(kit: &mut Kit) -> Outcome {
                         &args[..words.min(8)],
                         &[endpoint; 3][..caps],
                     );
+                    // Address 0 is no buffer, whatever the capability.
+                    if label == L::TCBSetIPCBuffer && value == 0 {
+                        continue;
+                    }
                     if answer.label == 0 || answer.error().is_none() {
                         fail!(
                             "{object}, {}({place} = {value:#x}): answer {}",

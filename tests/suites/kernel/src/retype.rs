@@ -106,12 +106,21 @@ fn arguments(kit: &mut Kit) -> Outcome {
         refused(answer, ErrorCode::InvalidArgument)?;
         check_eq!((answer.length, answer.words[0]), (1, 0));
     }
-    for bits in [0, 5, 48, 64, u64::MAX] {
+    for (kind, bits) in [
+        (ObjectType::Untyped, 0),
+        (ObjectType::Untyped, 5),
+        (ObjectType::CNode, 0),
+    ] {
+        let answer = retype(memory, kind as u64, bits, dest, 1);
+        refused(answer, ErrorCode::InvalidArgument)?;
+        check_eq!((answer.length, answer.words[0]), (1, 1));
+    }
+    for bits in [48, 64, u64::MAX] {
         let answer = retype(memory, ObjectType::Untyped as u64, bits, dest, 1);
         refused(answer, ErrorCode::RangeError)?;
         check_eq!(answer.words[..2], [6, 47]);
     }
-    for bits in [0, 43, 64, u64::MAX] {
+    for bits in [43, 64, u64::MAX] {
         let answer = retype(memory, ObjectType::CNode as u64, bits, dest, 1);
         refused(answer, ErrorCode::RangeError)?;
         check_eq!(answer.words[0], 1);

@@ -267,7 +267,7 @@ fn delete_space(kit: &mut Kit) -> Outcome {
     thread.tcb.tcb_resume()?;
     kit.sleep(15_000)?;
     check_eq!(faults.nb_recv_with_mrs(NO_REPLY).info.length(), 0);
-    kit.delete(space.root)?;
+    space.destroy(kit)?;
     kit.sleep(15_000)?;
     let got = faults.nb_recv_with_mrs(NO_REPLY);
     check_eq!(got.info.label(), FaultLabel::VMFault as u64);
@@ -379,7 +379,7 @@ fn reused(kit: &mut Kit) -> Outcome {
             check_eq!(got.info.label(), FaultLabel::UserException as u64);
             check_eq!(read_result(kit, &image, reader)?, value);
         }
-        kit.delete(space.root)?;
+        space.destroy(kit)?;
         kit.clean_up()?;
     }
     Ok(())
