@@ -125,6 +125,13 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Ends a kernel entry: afterwards `core.current` is what runs.
     pub fn finish(&self) {
+        if let Some(c) = self.current()
+            && self.at(c).core.get() != self.core.id.get()
+        {
+            // Its scheduling context, or a new one, belongs to another core: it goes on there.
+            self.core.current.set(None);
+            self.make_ready(c);
+        }
         loop {
             let current = self.current();
             let current_ok = match current {

@@ -7,6 +7,7 @@ use crate::rig::{Rig, Thread};
 use partita_abi::{
     ErrorCode as E, FaultLabel, InvocationLabel as L, ObjectType, init_cnode, limits, syscall,
 };
+use partita_kernel_core::kernel::Kernel;
 use partita_kernel_core::object::ThreadState as S;
 
 const ROOT: u64 = init_cnode::CNODE as u64;
@@ -352,6 +353,25 @@ fn schedcontext0005_another_core_takes_the_thread() {
     rig.ok(a.tcb, L::TCBSuspend, &[], &[]);
     assert!(rig.m.global().cores[1].ready_head[50].is_none());
     check(&rig);
+}
+
+#[test]
+fn schedcontext0006_a_running_thread_moves_itself_to_another_core() {
+    let rig = Rig::new();
+    let a = rig.thread(50);
+    step_aside(&rig);
+    let words = [1_000, 1_000, 0, 0, 0];
+    rig.message(a.t, L::SchedControlConfigureFlags as u64, &words, &[a.sc]);
+    rig.syscall(a.t, syscall::CALL, rig.sched_control + 1);
+    assert_eq!(rig.current(), None);
+    assert_eq!(rig.answer(a.t), Ok(vec![]));
+    check(&rig);
+    // Core 1 takes it at its doorbell.
+    assert!(rig.m.log.borrow().contains(&Event::Kick(1)));
+    let g = rig.m.global();
+    Kernel::new(&*rig.m, g, &g.cores[1]).finish();
+    assert!(g.cores[1].current.is(a.t));
+    assert_eq!(rig.tcb(a.t).queued.get(), 0);
 }
 
 #[test]
