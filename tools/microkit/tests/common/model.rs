@@ -969,7 +969,8 @@ impl Kernel for Model {
 
     fn route_hypercall(&mut self, vcpu: u64, number: u64, route: u8) -> Result<(), Self::Error> {
         leak((|| {
-            let known = number % 4 == 0 && (number < 0x800 || (0xf000..0xf040).contains(&number));
+            let known =
+                number.is_multiple_of(4) && (number < 0x800 || (0xf000..0xf040).contains(&number));
             expect!(known, "hypercall {number:#x}");
             let v = self.vcpu(vcpu)?;
             expect!(v.routes.contains_key(&route), "no route {route}");
