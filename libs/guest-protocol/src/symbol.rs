@@ -4,10 +4,10 @@
 //!
 //! | symbol | in | value |
 //! |---|---|---|
-//! | `slot_table` | memslots (rw), hpt, vpa, vcpu (r) | address of the slot table |
-//! | `epoch` | hpt, vpa, vcpu (rw) | address of the PD's own epoch word |
+//! | `slot_table` | memslots (rw), hpt, vpa (r) | address of the slot table |
+//! | `epoch` | hpt, vpa (rw) | address of the PD's own epoch word |
 //! | `epoch_0` to `epoch_9` | memslots (r) | addresses of the readers' epoch words, without gaps |
-//! | `guest_memory` | all | bytes of guest memory |
+//! | `guest_memory` | hpt, vpa, vcpu | bytes of guest memory |
 //! | `instance` | hpt, vpa | number of the instance, from 0 |
 //! | `vcpu_count` | vpa, vcpu | vCPUs |
 //! | `dirty_log` | hpt, vpa, vcpu, control (rw) | address of the dirty log, optional |
@@ -15,7 +15,6 @@
 //! | `page_state_size` | memslots | bytes there |
 //! | `frames_root` | memslots | capability pointer of the CNode in slot 8 |
 //! | `untyped_count`, `untyped_size` | memslots | untyped capabilities from slot 1 on |
-//! | `spare_size` | memslots | bytes of the untyped capability in slot 10 |
 //! | `kernel_start`, `kernel_size` | memslots, vcpu | the guest's kernel file |
 //! | `initrd_start`, `initrd_size` | memslots, vcpu | the guest's initrd, if there is one |
 //! | `hpt_order` | hpt, vcpu | log2 of the bytes of the table |
