@@ -25,6 +25,9 @@ const BOOT: &str = "boot-to-init";
 /// Longest wait for one stop of the guest.
 pub const STOP: Duration = Duration::from_secs(300);
 
+/// Most bytes of code that are compared to recognise a program.
+const LANDMARK: usize = 256;
+
 /// An entry of `benches/images.toml`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -266,8 +269,24 @@ fn log_path(workspace: &Workspace, name: &str) -> PathBuf {
         .join(format!("{name}.log"))
 }
 
+/// What a stopped machine is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Counting: QEMU records, which makes it tell how many instructions it has executed (nothing is
+    /// replayed). Virtual time goes on with real time while the guest stands still; with `sleep=off`
+    /// it would jump to the next timer interrupt at every stop.
+    Count,
+    /// Looking: without a recording a single step is not disturbed by interrupts.
+    Look,
+}
+
 /// A machine that stands before its first instruction and obeys a debugger stub.
-pub fn stopped(workspace: &Workspace, board: &Board, image: &Image) -> Result<(Session, Stub)> {
+pub fn stopped(
+    workspace: &Workspace,
+    board: &Board,
+    image: &Image,
+    purpose: Purpose,
+) -> Result<(Session, Stub)> {
     let log = log_path(workspace, &format!("{}-stub", image.name));
     // The path of a Unix socket must be short; that of the checkout need not be.
     let folder = std::env::temp_dir().join(format!("partita-{}", std::process::id()));
@@ -279,11 +298,15 @@ pub fn stopped(workspace: &Workspace, board: &Board, image: &Image) -> Result<(S
     let mut machine = Machine::new(board, &image.file);
     machine.extra = vec![
         "-icount".into(),
-        // Recording makes QEMU tell how many instructions it has executed; nothing is replayed.
-        format!(
-            "shift=0,sleep=off,rr=record,rrfile={}",
-            log.with_extension("rr").display()
-        ),
+        match purpose {
+            Purpose::Count => {
+                format!(
+                    "shift=0,rr=record,rrfile={}",
+                    log.with_extension("rr").display()
+                )
+            }
+            Purpose::Look => "shift=0,sleep=off".into(),
+        },
         "-S".into(),
         "-gdb".into(),
         format!("unix:{},server=on,wait=off", socket.display()),
@@ -293,6 +316,30 @@ pub fn stopped(workspace: &Workspace, board: &Board, image: &Image) -> Result<(S
     // Both ends are open, or there is nothing to speak with: the name is not needed any more.
     std::fs::remove_dir_all(&folder).at(&folder)?;
     Ok((session, stub?))
+}
+
+/// Runs to the entry of a program. Programs share addresses: the code around `landmark` tells whether
+/// this one is in the address space.
+pub fn run_to_program(
+    session: &mut Session,
+    stub: &mut Stub,
+    program: &Elf,
+    landmark: u64,
+) -> Result<()> {
+    let code = program
+        .bytes_up_to(landmark, LANDMARK)
+        .ok_or_else(|| Error::Content {
+            path: program.path.clone(),
+            why: format!("no contents at {landmark:#x}"),
+        })?;
+    loop {
+        stub.run_to(program.entry, STOP)?;
+        session.drain();
+        if stub.memory(landmark, code.len())?.as_deref() == Some(code) {
+            return Ok(());
+        }
+        stub.step()?;
+    }
 }
 
 /// Instructions from the kernel's first one to the first one of hello's PD.
@@ -306,24 +353,12 @@ fn boot_time(workspace: &Workspace, variant: &Variant) -> Result<u64> {
         .get("hello")
         .ok_or_else(|| Error::Usage("the system hello has no program hello.elf".into()))?;
     let pd = Elf::read(pd)?;
-    let name = pd.symbol("microkit_name").ok_or_else(|| Error::Content {
-        path: pd.path.clone(),
-        why: "no symbol microkit_name".into(),
-    })?;
     // skiboot enters the image at its ELF entry, in real mode.
     let entry = Elf::read(&image.file)?.entry & 0x0fff_ffff_ffff_ffff;
-    let (mut session, mut stub) = stopped(workspace, &board, &image)?;
+    let (mut session, mut stub) = stopped(workspace, &board, &image, Purpose::Count)?;
     stub.run_to(entry, STOP)?;
     let start = stub.instructions()?;
-    loop {
-        // Another program may have the same address: the name in its memory tells them apart.
-        stub.run_to(pd.entry, STOP)?;
-        session.drain();
-        if stub.memory(name, 6)?.as_deref() == Some(b"hello\0") {
-            break;
-        }
-        stub.step()?;
-    }
+    run_to_program(&mut session, &mut stub, &pd, pd.entry)?;
     let end = stub.instructions()?;
     step.done("");
     Ok(end - start)

@@ -137,6 +137,15 @@ impl Elf {
         })
     }
 
+    /// At most `length` bytes at an address, at least one: less where the segment ends.
+    pub fn bytes_up_to(&self, address: u64, length: usize) -> Option<&[u8]> {
+        self.segments.iter().find_map(|(base, data)| {
+            let at = usize::try_from(address.checked_sub(*base)?).ok()?;
+            let rest = data.get(at..).filter(|rest| !rest.is_empty())?;
+            Some(&rest[..rest.len().min(length)])
+        })
+    }
+
     /// The instruction at an address (little-endian).
     pub fn word(&self, address: u64) -> Option<u32> {
         if !self.is_text(address) {
@@ -213,5 +222,7 @@ pub mod tests {
         assert_eq!(elf.symbol_at(8), None);
         assert_eq!(elf.word(4), Some(0x4e80_0020));
         assert_eq!(elf.word(8), None);
+        assert_eq!(elf.bytes_up_to(4, 64).map(<[u8]>::len), Some(4));
+        assert_eq!(elf.bytes_up_to(8, 64), None);
     }
 }

@@ -6,7 +6,7 @@
 //! is then given names: symbols of the kernel and of the PDs in the order of execution, and sums by
 //! function as the compiler inlined them.
 
-use crate::bench::{self, BenchImage};
+use crate::bench::{self, BenchImage, Purpose};
 use crate::build::{Builder, Image};
 use crate::elf::Elf;
 use crate::error::{At, Error, Result, make_folder};
@@ -40,8 +40,8 @@ pub fn run(workspace: &Workspace, row: &str) -> Result<()> {
     for entry in BenchImage::all(workspace)? {
         let image = entry.build(workspace, &mut builder)?;
         let programs = Programs::read(&image)?;
-        if let Some(marker) = programs.marker()
-            && let Some(trace) = trace(workspace, &entry, &image, marker, row)?
+        if let Some((program, marker)) = programs.marker()
+            && let Some(trace) = trace(workspace, &entry, &image, program, marker, row)?
         {
             let round = find_round(&programs, &trace).ok_or_else(|| {
                 Error::Stub(format!(
@@ -88,8 +88,10 @@ impl Programs {
         Ok(Self { kernel, users })
     }
 
-    fn marker(&self) -> Option<u64> {
-        self.users.first()?.1.symbol(MARKER)
+    /// The program that measures, and where its marker is.
+    fn marker(&self) -> Option<(&Elf, u64)> {
+        let (_, elf) = self.users.first()?;
+        Some((elf, elf.symbol(MARKER)?))
     }
 
     /// The address as the kernel's ELF has it, if it is one of the kernel's.
@@ -192,10 +194,15 @@ fn trace(
     workspace: &Workspace,
     entry: &BenchImage,
     image: &Image,
+    program: &Elf,
     marker: u64,
     row: &str,
 ) -> Result<Option<Vec<u64>>> {
-    let (mut session, mut stub) = bench::stopped(workspace, &entry.board(workspace)?, image)?;
+    let (mut session, mut stub) =
+        bench::stopped(workspace, &entry.board(workspace)?, image, Purpose::Look)?;
+    // Another program may have hot code at the marker's address: nothing is looked for before the
+    // right one starts.
+    bench::run_to_program(&mut session, &mut stub, program, marker)?;
     loop {
         match stub.run_to(marker, bench::STOP) {
             Ok(()) => {}

@@ -82,7 +82,7 @@ enum Verb {
 #[derive(Args)]
 struct TestArgs {
     /// Only QEMU tests whose name contains this; no static checks.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     filter: Option<String>,
     /// Everything but QEMU.
     #[arg(long)]
