@@ -31,8 +31,6 @@ const ADDR2LINE: &str = "powerpc64le-linux-gnu-addr2line";
 const SC: u32 = 0x4400_0002;
 /// High address bits that real mode ignores.
 const REAL: u64 = 0x0fff_ffff_ffff_ffff;
-/// End of the interrupt vectors at the bottom of memory.
-const VECTORS: u64 = 0x8000;
 
 /// Prints the explanation of a row.
 pub fn run(workspace: &Workspace, row: &str) -> Result<()> {
@@ -94,29 +92,32 @@ impl Programs {
         Some((elf, elf.symbol(MARKER)?))
     }
 
-    /// The address as the kernel's ELF has it, if it is one of the kernel's.
+    /// The address as the kernel's ELF has it, if it is one of the kernel's. The block of vectors is
+    /// executed where it was copied to, at real address 0.
     fn in_kernel(&self, pc: u64) -> Option<u64> {
-        let high = self.kernel.entry & !REAL;
-        let candidates = [
-            pc,
-            (pc & REAL) | high,
-            (pc & REAL) | 0xc000_0000_0000_0000,
-            pc & REAL,
-        ];
-        let found = candidates.into_iter().find(|&a| self.kernel.is_text(a));
-        found.or((pc & REAL < VECTORS).then_some(pc & REAL))
+        let real = pc & REAL;
+        let block = self
+            .kernel
+            .symbol("__low_start")
+            .zip(self.kernel.symbol("__low_end"));
+        if let Some((start, end)) = block
+            && real < end - start
+        {
+            return Some(start + real);
+        }
+        let candidates = [pc, real, real | 0xc000_0000_0000_0000];
+        candidates.into_iter().find(|&a| self.kernel.is_text(a))
     }
 
     /// A name for an address.
     fn name(&self, place: Place, pc: u64) -> String {
         match place {
-            Place::Kernel => match self.in_kernel(pc).unwrap_or(pc) {
-                a if a < VECTORS => format!("vector {:#x}", a & !0x7f),
-                a => self
-                    .kernel
-                    .symbol_at(a)
-                    .map_or("?".into(), |(name, _)| name.into()),
-            },
+            Place::Kernel => {
+                let address = self.in_kernel(pc).unwrap_or(pc);
+                self.kernel
+                    .symbol_at(address)
+                    .map_or("?".into(), |(name, _)| name.into())
+            }
             Place::User(n) => self.users[n]
                 .1
                 .symbol_at(pc)
@@ -133,9 +134,8 @@ impl Programs {
         }
     }
 
-    /// The user program that a run of user addresses belongs to: the one whose instructions could
-    /// have been executed in this order. `hint` is preferred among equals.
-    fn judge(&self, run: &[u64], hint: Option<usize>) -> Place {
+    /// The user programs whose instructions can have been executed in this order.
+    fn fitting(&self, run: &[u64]) -> Vec<usize> {
         let fits = |n: &usize| {
             let elf = &self.users[*n].1;
             run.iter().enumerate().all(|(i, &pc)| match elf.word(pc) {
@@ -145,14 +145,7 @@ impl Programs {
                 None => false,
             })
         };
-        let fitting: Vec<usize> = (0..self.users.len()).filter(fits).collect();
-        match hint
-            .filter(|n| fitting.contains(n))
-            .or(fitting.first().copied())
-        {
-            Some(n) => Place::User(n),
-            None => Place::Unknown,
-        }
+        (0..self.users.len()).filter(fits).collect()
     }
 }
 
@@ -254,11 +247,12 @@ fn trace_line(line: &str) -> Option<u64> {
     u64::from_str_radix(fields.split('/').nth(1)?, 16).ok()
 }
 
-/// Gives every instruction its place: runs of user instructions are judged as wholes, and a
-/// program that comes back where it made a system call is the same as before.
+/// Gives every instruction its place. Runs of user instructions are judged as wholes, and a thread
+/// goes on where it left user mode, or after that instruction.
 fn places(programs: &Programs, trace: &[u64]) -> Vec<Place> {
     let mut places = vec![Place::Kernel; trace.len()];
-    let mut waiting: BTreeMap<u64, usize> = BTreeMap::new();
+    // Program of each thread that is not running, and its last address.
+    let mut threads: Vec<(usize, u64)> = Vec::new();
     let mut at = 0;
     while at < trace.len() {
         if programs.in_kernel(trace[at]).is_some() {
@@ -270,12 +264,22 @@ fn places(programs: &Programs, trace: &[u64]) -> Vec<Place> {
             .take_while(|pc| programs.in_kernel(**pc).is_none())
             .count();
         let run = &trace[at..at + length];
-        let place = programs.judge(run, waiting.get(&run[0]).copied());
-        if let Place::User(n) = place {
-            waiting.remove(&run[0]);
-            waiting.insert(run[length - 1].wrapping_add(4), n);
-        }
-        places[at..at + length].fill(place);
+        let fitting = programs.fitting(run);
+        let goes_on = |(n, last): &(usize, u64)| {
+            fitting.contains(n) && (run[0] == *last || run[0] == last.wrapping_add(4))
+        };
+        let owner = match threads.iter().position(goes_on) {
+            Some(i) => Some(threads.swap_remove(i).0),
+            // A thread that has not run so far, of a program without one if possible.
+            None => {
+                let new = fitting
+                    .iter()
+                    .find(|n| threads.iter().all(|(m, _)| m != *n));
+                new.or(fitting.first()).copied()
+            }
+        };
+        threads.extend(owner.map(|n| (n, run[length - 1])));
+        places[at..at + length].fill(owner.map_or(Place::Unknown, Place::User));
         at += length;
     }
     places
@@ -472,16 +476,16 @@ mod tests {
 
     #[test]
     fn the_round_is_found_between_two_calls() {
-        // The kernel's only code is the vector at 0xc00; the PD loops: nop, sc, b -8.
+        // The kernel is one function at 0; the PD loops: nop, sc, b -8.
         let programs = Programs {
-            kernel: sample("kernel", &[]),
+            kernel: sample("entry", &[0x6000_0000; 4]),
             users: vec![("pd".into(), {
                 let mut words = vec![0x6000_0000; 0x8000 / 4];
                 words.extend([0x6000_0000, SC, 0x4bff_fff8]);
                 sample("main", &words)
             })],
         };
-        let round = [0x8000, 0x8004, 0xc00, 0xc04, 0x8008];
+        let round = [0x8000, 0x8004, 0, 4, 0x8008];
         let trace: Vec<u64> = round.iter().copied().cycle().take(50).collect();
         let found = find_round(&programs, &trace).unwrap();
         assert_eq!(found.len(), 5);
@@ -491,9 +495,6 @@ mod tests {
             text.starts_with("row: 5 instructions a round, 2 in the kernel, 3 in PDs"),
             "{text}"
         );
-        assert!(
-            text.contains("     2  kernel           vector 0xc00"),
-            "{text}"
-        );
+        assert!(text.contains("     2  kernel           entry"), "{text}");
     }
 }
