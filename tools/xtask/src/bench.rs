@@ -107,10 +107,10 @@ impl BenchImage {
 pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Result<()> {
     let rows = reference::rows(workspace)?;
     let chosen = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
-    let mut figures = measure_outside(workspace, &rows, &chosen)?;
+    let mut builder = Builder::new(workspace);
+    let mut figures = measure_outside(workspace, &mut builder, &rows, &chosen)?;
     let outside = |name: &str| figures.iter().any(|f| f.name == name);
     if names.is_empty() || names.iter().any(|n| !outside(n)) {
-        let mut builder = Builder::new(workspace);
         for image in BenchImage::all(workspace)? {
             figures.extend(boot(workspace, &mut builder, &image)?);
         }
@@ -146,6 +146,7 @@ pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Resu
 /// Rows that no program on the machine measures.
 fn measure_outside(
     workspace: &Workspace,
+    builder: &mut Builder,
     rows: &[Row],
     chosen: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<Figure>> {
@@ -176,7 +177,7 @@ fn measure_outside(
         }
     }
     if chosen(BOOT) {
-        figures.push(figure(BOOT, boot_time(workspace, &variant)?, 1));
+        figures.push(figure(BOOT, boot_time(workspace, builder, &variant)?, 1));
     }
     Ok(figures)
 }
@@ -343,9 +344,9 @@ pub fn run_to_program(
 }
 
 /// Instructions from the kernel's first one to the first one of hello's PD.
-fn boot_time(workspace: &Workspace, variant: &Variant) -> Result<u64> {
+fn boot_time(workspace: &Workspace, builder: &mut Builder, variant: &Variant) -> Result<u64> {
     let system = System::find(workspace, "hello")?;
-    let image = Builder::new(workspace).system(&system, variant)?;
+    let image = builder.system(&system, variant)?;
     let step = Step::new("measure boot");
     let board = workspace.board(&variant.board)?;
     let pd = image

@@ -9,7 +9,7 @@ use crate::toolchain::Variant;
 use crate::workspace::Workspace;
 
 /// Functions of the kernel that switch a guest's floating-point and vector registers.
-const KERNEL_SWITCH: [&str; 2] = ["fpu_save", "fpu_restore"];
+const KERNEL_SWITCH: [&str; 2] = ["guest_vsx_save", "guest_vsx_restore"];
 
 /// Compiles every program of the release configuration and looks through it.
 pub fn run(workspace: &Workspace) -> Result<()> {
@@ -110,7 +110,7 @@ mod tests {
     fn only_the_switch_functions_may() {
         let words = [0x6000_0000, 0xc821_0010];
         assert_eq!(find(&sample("f", &words)), Some((4, 0xc821_0010)));
-        assert_eq!(find(&sample("fpu_save", &words)), None);
+        assert_eq!(find(&sample("guest_vsx_save", &words)), None);
         assert_eq!(find(&sample("f", &[0x6000_0000])), None);
     }
 }
