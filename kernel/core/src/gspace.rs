@@ -218,7 +218,9 @@ impl<M: Machine> Kernel<'_, M> {
         }
         let dest = self.lookup_target(root, index, depth, false)?;
         self.ensure_empty(dest)?;
-        self.insert_child(
+        // Not a parent itself: all views of a GSpace name one object, and revoking one would take the
+        // others.
+        self.insert(
             &Cap::View(View {
                 gspace: r,
                 rights,
