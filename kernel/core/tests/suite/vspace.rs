@@ -597,3 +597,26 @@ fn buffers_and_frames_of_a_thread() {
     assert_eq!(rig.tcb(th.t).ipc_buffer.get(), 0);
     check(&rig);
 }
+
+/// A frame whose mapping is gone does not take away what stands in its place.
+#[test]
+fn frames_unmap_only_themselves() {
+    let rig = Rig::new();
+    let s = space(&rig);
+    let (a, b) = (rig.make(ObjectType::Frame4K), rig.make(ObjectType::Frame4K));
+    for delete in [false, true] {
+        rig.ok(a, L::PageMap, &[VADDR, RW, 0], &[s.vspace]);
+        rig.ok(s.tables[2], L::PageTableUnmap, &[], &[]);
+        rig.ok(s.tables[2], L::PageTableMap, &[VADDR, 0], &[s.vspace]);
+        rig.ok(b, L::PageMap, &[VADDR, RW, 0], &[s.vspace]);
+        if delete {
+            rig.delete(a);
+        } else {
+            rig.ok(a, L::PageUnmap, &[], &[]);
+        }
+        assert!(leaf(&rig, s.vspace, VADDR).is_some());
+        check(&rig);
+        rig.ok(b, L::PageUnmap, &[], &[]);
+        assert!(leaf(&rig, s.vspace, VADDR).is_none());
+    }
+}
