@@ -19,8 +19,32 @@ fn kernel(core: &Core) -> Kernel<'_, Power> {
     Kernel::new(&Power, percore::global(), core)
 }
 
-/// A system call of the current thread, whose registers are in its TCB.
-pub extern "C" fn kernel_syscall(core: &Core) {
+/// A system call of the current thread, of which only the volatile registers are in its TCB yet. True if it is
+/// done; then nothing but those changed.
+pub extern "C" fn kernel_local_syscall(core: &Core) -> bool {
+    kernel(core).local_syscall()
+}
+
+/// A system call of the current thread, whose registers are in its TCB. True if the same thread just
+/// goes on.
+pub extern "C" fn kernel_syscall(core: &Core) -> bool {
+    let k = kernel(core);
+    if !k.quick_syscall() {
+        other_syscall(core);
+        return false;
+    }
+    if k.settled() {
+        return true;
+    }
+    if !k.quick_switch() {
+        finish(&k);
+    }
+    false
+}
+
+/// What the quick paths leave over.
+#[inline(never)]
+fn other_syscall(core: &Core) {
     #[cfg(debug_syscalls)]
     if crate::debug::system_call(core) {
         return;
@@ -55,6 +79,7 @@ pub extern "C" fn kernel_guest_exception(core: &Core, vector: u64, srr1: u64) {
 }
 
 /// Chooses what runs next and makes the core ready for it.
+#[inline(never)]
 fn finish(k: &Kernel<'_, Power>) {
     k.finish();
     if let Some(at) = k.core.current.get().and_then(|t| k.vcpu_of(t)) {

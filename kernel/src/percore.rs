@@ -8,7 +8,7 @@ use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
 use partita_abi::limits;
 use partita_kernel_core::Global;
-use partita_kernel_core::object::{Context, Core};
+use partita_kernel_core::object::{Context, Core, EndpointState};
 
 /// Cores that the kernel has data for: the board's number, which the object model must hold.
 pub const MAX_CORES: usize = board::MAX_CORES;
@@ -75,6 +75,10 @@ pub mod arch_word {
     pub const DEC_FAR: usize = 8;
     /// Real address of the VCPU whose state this core holds, 0: none.
     pub const RESIDENT: usize = 9;
+    /// State of an endpoint at which a thread of this core waits to receive.
+    pub const EP_RECEIVE: usize = 10;
+    /// State of an endpoint of this core at which nobody waits.
+    pub const EP_IDLE: usize = 11;
 }
 
 /// What all cores share.
@@ -95,6 +99,16 @@ pub fn init(id: usize, pir: u64, toc: u64, pd_msr: u64) -> Option<&'static Core>
     core.toc.set(toc);
     core.stack_top.set(p.stack.top());
     set(core, arch_word::PD_MSR, pd_msr);
+    set(
+        core,
+        arch_word::EP_RECEIVE,
+        (id as u64) << 8 | EndpointState::Receive as u64,
+    );
+    set(
+        core,
+        arch_word::EP_IDLE,
+        (id as u64) << 8 | EndpointState::Idle as u64,
+    );
     set(core, arch_word::CRASH_CONTEXT, &raw const p.crash as u64);
     set(core, arch_word::CRASH_STACK, p.crash_stack.top());
     Some(core)

@@ -501,6 +501,15 @@ impl Cap {
         }
     }
 
+    /// Whether the object lives as long as one of the two is there: the same object, or a GSpace and a view
+    /// of it.
+    pub fn shares_life(&self, other: &Cap) -> bool {
+        match (self, other) {
+            (Cap::GSpace(g), Cap::View(v)) | (Cap::View(v), Cap::GSpace(g)) => v.gspace == *g,
+            _ => self.same_object(other),
+        }
+    }
+
     /// Whether `other` can have been derived from this one: its memory lies inside, or it is the
     /// same object.
     pub fn same_region(&self, other: &Cap) -> bool {

@@ -119,7 +119,12 @@ impl<M: Machine> Kernel<'_, M> {
                     self.unmap_frame(&f, mapping);
                 }
             }
-            Cap::View(view) => self.unmap_view(&view),
+            Cap::View(view) => {
+                self.unmap_view(&view);
+                if last {
+                    self.finalise_gspace(view.gspace);
+                }
+            }
             _ if !last => {}
             Cap::Endpoint { ep, .. } => self.cancel_all_ipc(ep),
             Cap::Notification { ntfn, .. } => self.finalise_notification(ntfn),

@@ -10,7 +10,7 @@ use crate::object::{
 };
 use crate::sched::{link_by_priority, unlink};
 use partita_abi::{
-    CapRights, FaultLabel, IpcBufferLayout, MessageInfo, address_space as space, fault,
+    CapRights, FaultLabel, IpcBufferLayout, MessageInfo, address_space as space, fault, syscall,
 };
 
 /// General registers of the system call interface.
@@ -73,16 +73,44 @@ impl<M: Machine> Kernel<'_, M> {
         gpr[reg::CAP].set(badge);
         gpr[reg::INFO].set(info.0);
         gpr[reg::NUMBER].set(0);
-        // Nothing of the sender beyond the length, nothing of the receiver's past.
-        for r in &gpr[reg::MR0 + (info.length() as usize).min(FAST)..reg::MR0 + FAST] {
-            r.set(0);
+        // Nothing of the receiver's past beyond the length, as on the fast path.
+        for i in 0..FAST {
+            if i >= info.length() as usize {
+                gpr[reg::MR0 + i].set(0);
+            }
+        }
+    }
+
+    /// A thread receives a notification's bits instead of a message.
+    #[inline(always)]
+    pub(crate) fn set_signalled(&self, t: Ref<Tcb>, badge: u64) {
+        let gpr = &self.at(t).context.gpr;
+        gpr[reg::CAP].set(badge);
+        gpr[reg::INFO].set(0);
+        gpr[reg::NUMBER].set(0);
+        // Eight stores; a call of memset takes several times as long.
+        let zero = core::hint::black_box(0);
+        for r in &gpr[reg::MR0..reg::MR0 + FAST] {
+            r.set(zero);
+        }
+    }
+
+    /// Takes a thread that waits to receive out of its endpoint's queue.
+    #[inline]
+    pub(crate) fn leave_receive(&self, t: Ref<Tcb>) {
+        let tcb = self.at(t);
+        if let Some(ep) = Ref::<Endpoint>::new(tcb.blocked_on.get()) {
+            self.unqueue(t, self.at(ep));
+        }
+        if let Some(reply) = tcb.reply.take() {
+            self.at(reply).tcb.set(None);
         }
     }
 
     /// Sends from `sender` through an endpoint (seL4: sendIPC).
     pub(crate) fn send_ipc(&self, sender: Ref<Tcb>, ep_ref: Ref<Endpoint>, send: Send) {
         let ep = self.at(ep_ref);
-        if ep.state.get() != EndpointState::Receive as u64 {
+        if !ep.is(EndpointState::Receive) {
             if send.blocking {
                 let s = self.at(sender);
                 self.make_unready(sender);
@@ -91,7 +119,7 @@ impl<M: Machine> Kernel<'_, M> {
                 s.send_badge.set(send.badge);
                 s.send_flags.set(send.flags);
                 link_by_priority(self, sender, &ep.head, &ep.tail);
-                ep.state.set(EndpointState::Send as u64);
+                ep.enter(EndpointState::Send);
             }
             return;
         }
@@ -160,8 +188,8 @@ impl<M: Machine> Kernel<'_, M> {
             }
         }
         let ep = self.at(ep_ref);
-        ep.home_core.set(self.at(receiver).core.get());
-        if ep.state.get() != EndpointState::Send as u64 {
+        ep.receive_from(self.at(receiver).core.get());
+        if !ep.is(EndpointState::Send) {
             if blocking {
                 self.make_unready(receiver);
                 self.set_state(receiver, ThreadState::BlockedOnReceive);
@@ -173,7 +201,7 @@ impl<M: Machine> Kernel<'_, M> {
                     self.at(reply).tcb.set(Some(receiver));
                 }
                 link_by_priority(self, receiver, &ep.head, &ep.tail);
-                ep.state.set(EndpointState::Receive as u64);
+                ep.enter(EndpointState::Receive);
             } else {
                 self.set_received(receiver, 0, MessageInfo::default());
             }
@@ -225,7 +253,7 @@ impl<M: Machine> Kernel<'_, M> {
         unlink(self, t, &ep.head, &ep.tail);
         self.at(t).blocked_on.set(0);
         if ep.head.is_none() {
-            ep.state.set(EndpointState::Idle as u64);
+            ep.enter(EndpointState::Idle);
         }
     }
 
@@ -380,6 +408,8 @@ impl<M: Machine> Kernel<'_, M> {
                 if state == ThreadState::BlockedOnReceive {
                     if let Some(reply) = tcb.reply.take() {
                         self.at(reply).tcb.set(None);
+                        // What was left of the call: the fast path does not keep its number.
+                        tcb.context.gpr[reg::NUMBER].set(syscall::RECV as u64);
                     }
                 } else if tcb.fault_label.get() != 0 {
                     tcb.fault_label.set(0);
@@ -395,6 +425,9 @@ impl<M: Machine> Kernel<'_, M> {
                 if tcb.fault_label.get() != 0 {
                     tcb.fault_label.set(0);
                     in_syscall = false;
+                } else if restart_later && self.vcpu_of(t).is_none() {
+                    // The fast path does not keep the number.
+                    tcb.context.gpr[reg::NUMBER].set(syscall::CALL as u64);
                 }
                 self.cut_reply(t);
             }
@@ -425,7 +458,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// The senders with `badge` repeat their system calls. Fails to finish if an interrupt is pending.
     pub(crate) fn cancel_badged_sends(&self, ep_ref: Ref<Endpoint>, badge: u64) {
         let ep = self.at(ep_ref);
-        if ep.state.get() != EndpointState::Send as u64 {
+        if !ep.is(EndpointState::Send) {
             return;
         }
         let mut next = ep.head.get();

@@ -10,6 +10,7 @@ use partita_abi::MessageInfo;
 
 impl<M: Machine> Kernel<'_, M> {
     /// Delivers badge bits (seL4: sendSignal).
+    #[inline]
     pub(crate) fn signal(&self, ntfn_ref: Ref<Notification>, badge: u64) {
         let ntfn = self.at(ntfn_ref);
         if ntfn.state.get() == NotificationState::Active as u64 {
@@ -24,7 +25,7 @@ impl<M: Machine> Kernel<'_, M> {
         if let Some(t) = ntfn.bound_tcb.get()
             && self.state(t) == ThreadState::BlockedOnReceive
         {
-            self.cancel_ipc(t, false);
+            self.leave_receive(t);
             self.deliver(t, ntfn, badge);
             return;
         }
@@ -33,7 +34,7 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     fn deliver(&self, t: Ref<Tcb>, ntfn: &Notification, badge: u64) {
-        self.set_received(t, badge, MessageInfo::default());
+        self.set_signalled(t, badge);
         self.set_state(t, ThreadState::Running);
         self.lend_sched_context(ntfn, t);
         self.make_ready(t);
@@ -46,7 +47,7 @@ impl<M: Machine> Kernel<'_, M> {
             return false;
         }
         ntfn.state.set(NotificationState::Idle as u64);
-        self.set_received(t, ntfn.badge.take(), MessageInfo::default());
+        self.set_signalled(t, ntfn.badge.take());
         self.lend_sched_context(ntfn, t);
         true
     }

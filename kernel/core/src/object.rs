@@ -273,12 +273,39 @@ pub struct Endpoint {
     pub head: Link<Tcb>,
     /// Last waiting thread.
     pub tail: Link<Tcb>,
-    /// [`EndpointState`] as a number.
+    /// [`EndpointState`] as a number in bits 7:0; above it the core whose fast path may use it: that of
+    /// all its receivers.
     pub state: Cell<u64>,
-    /// Core whose fast path may use it.
-    pub home_core: Cell<u64>,
 }
 impl Object for Endpoint {}
+
+impl Endpoint {
+    /// Home of an endpoint whose receivers run on several cores.
+    const NO_HOME: u64 = 0xffff;
+
+    /// Whether it is in this state.
+    #[inline(always)]
+    pub fn is(&self, state: EndpointState) -> bool {
+        self.state.get() & 0xff == state as u64
+    }
+
+    /// Changes the state; the home stays.
+    #[inline(always)]
+    pub fn enter(&self, state: EndpointState) {
+        self.state.set(self.state.get() & !0xff | state as u64);
+    }
+
+    /// A thread of `core` is about to receive.
+    #[inline(always)]
+    pub fn receive_from(&self, core: u64) {
+        let home = if self.is(EndpointState::Idle) || self.state.get() >> 8 == core {
+            core
+        } else {
+            Self::NO_HOME
+        };
+        self.state.set(home << 8 | self.state.get() & 0xff);
+    }
+}
 
 /// State of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -335,6 +335,10 @@ impl<M: Machine> Kernel<'_, M> {
         let round_robin = sc.budget.get() == sc.period.get();
         if round_robin {
             sc.replenish_at.set(now);
+            if sc.reply.is_none() && sc.remaining.get() < 0 {
+                // Its own time: an overrun is the kernel's (or the simulator's), its turn is just over.
+                sc.remaining.set(0);
+            }
             replenish(sc, now);
         }
         let timeout_handler = !self.at(self.tcb_slot(t, tcb_slot::TIMEOUT)).is_empty();
@@ -476,7 +480,8 @@ pub(crate) fn link_by_priority<M: Machine>(
     tail: &Link<Tcb>,
 ) {
     let tcb = k.at(t);
-    let mut before = tail.get();
+    // The fast path leaves the tail of an empty queue as it was.
+    let mut before = if head.is_none() { None } else { tail.get() };
     while let Some(b) = before {
         if k.at(b).priority.get() >= tcb.priority.get() {
             break;

@@ -295,7 +295,7 @@ impl<M: Machine> Kernel<'_, M> {
         let s = self.at(slot);
         let cap = s.cap();
         let same = |other: Option<Ref<Slot>>| match other {
-            Some(o) => self.at(o).cap().same_object(&cap),
+            Some(o) => self.at(o).cap().shares_life(&cap),
             None => false,
         };
         !same(s.prev.get()) && !same(s.next())

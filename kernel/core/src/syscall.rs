@@ -106,7 +106,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
     }
 
     /// Receives on the endpoint or notification that `cptr` names.
-    fn receive(&self, t: Ref<Tcb>, cptr: u64, blocking: bool, with_reply: bool) {
+    pub(crate) fn receive(&self, t: Ref<Tcb>, cptr: u64, blocking: bool, with_reply: bool) {
         let missing = LookupFailure::MissingCapability { bits_left: 0 };
         let cap = match self.lookup_cap(t, cptr) {
             Ok((_, cap)) => cap,

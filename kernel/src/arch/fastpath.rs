@@ -44,9 +44,9 @@ core::arch::global_asm!(
     std 30, {GPR} + 8*31(31)
 .endm
 
-// The message has no capabilities and at most eight words. Clobbers r24.
+// The message has no capabilities, none unwrapped, and at most eight words. Clobbers r24.
 .macro CHECK_MESSAGE
-    andi. 24, 12, 0x1ff
+    andi. 24, 12, 0xfff
     cmpldi 24, 8
     bgt- fast_refused
 .endm
@@ -83,33 +83,24 @@ fast_call:
     bne- fast_refused
     clrldi 26, 26, 16             // r26 = endpoint, r27 = type and rights, r30 = badge
     ld 24, {EP_STATE}(26)
-    ld 25, {EP_HOME}(26)
-    ld 29, {CORE_ID}(13)
-    cmpdi 24, {EP_RECEIVE}
-    cmpd 1, 25, 29
-    bne- fast_refused
-    bne- 1, fast_refused
+    ld 25, {EP_RECEIVE_HERE}(13)
+    cmpd 24, 25
     mr 25, 27                     // r25 = type and rights
+    bne- fast_refused             // nobody waits to receive, or not on this core
     ld 27, {EP_HEAD}(26)          // r27 = server
-    ld 24, {TCB_CORE}(27)
-    ld 28, {TCB_SC}(27)
-    cmpd 24, 29
-    cmpdi 1, 28, 0
-    bne- fast_refused
-    bne- 1, fast_refused          // it is not passive
+    ld 24, {TCB_SC}(27)
     ld 28, {TCB_REPLY}(27)        // r28 = reply object
-    ld 29, {TCB_PID}(27)          // r29 = its PID
-    cmpdi 28, 0
-    cmpdi 1, 29, 0
-    beq- fast_refused
+    cmpdi 24, 0
+    cmpdi 1, 28, 0
+    bne- fast_refused             // it is not passive
     beq- 1, fast_refused
+    ld 29, {TCB_PID}(27)          // r29 = its PID
     ld 24, {TCB_PRIORITY}(27)
     ld 23, {TCB_PRIORITY}(31)
     cmpld 24, 23
     blt- fast_refused
 
 // Nothing fails from here on. The caller's registers; r14..r22 are scratch then.
-    std 0, {GPR}(31)
     std 1, {GPR} + 8*1(31)
     std 2, {GPR} + 8*2(31)
     .irp n, 3,4,5,6,7,8,9,10,11,12,14,15,16,17,18,19,20,21,22
@@ -127,8 +118,8 @@ fast_call:
     std 14, {EP_HEAD}(26)
     cmpdi 14, 0
     bne- 2f
-    std 0, {EP_TAIL}(26)
-    std 0, {EP_STATE}(26)
+    ld 15, {EP_IDLE_HERE}(13)
+    std 15, {EP_STATE}(26)        // the tail means nothing then
 1:
 // The reply object goes on top of the scheduling context's call stack.
     ld 15, {TCB_SC}(31)           // r15 = scheduling context
@@ -150,7 +141,6 @@ fast_call:
     std 15, {TCB_SC}(27)
     std 27, {SC_TCB}(15)
     std 19, {TCB_STATE}(27)
-    std 0, {TCB_REPLY}(27)
     mr 3, 30
     b fast_switch
 // More receivers wait.
@@ -182,49 +172,34 @@ fast_reply_recv:
     clrldi 28, 28, 16             // r28 = reply object
     ld 24, {TCB_NOTIFICATION}(31)
     ld 25, {EP_STATE}(26)
-    ld 27, {REPLY_TCB}(28)        // r27 = caller
+    ld 29, {EP_IDLE_HERE}(13)
     cmpdi 24, 0
-    cmpdi 1, 25, 0
-    cmpdi 5, 27, 0
+    cmpd 1, 25, 29
     bne- 6f                       // a notification is bound
-5:  bne- 1, fast_refused          // somebody waits at the endpoint
-    beq- 5, fast_refused          // nobody waits for an answer
-    ld 24, {TCB_STATE}(27)
-    ld 25, {TCB_FAULT}(27)
-    ld 29, {TCB_SC}(27)
-    ld 30, {TCB_KIND}(27)
-    cmpdi 24, {BLOCKED_ON_REPLY}
-    or 25, 25, 29
-    or 25, 25, 30
-    cmpdi 1, 25, 0
-    bne- fast_refused
-    bne- 1, fast_refused          // a fault, or it has time of its own, or is a vCPU
-    ld 24, {TCB_CORE}(27)
-    ld 25, {CORE_ID}(13)
-    ld 30, {EP_HOME}(26)
-    ld 29, {TCB_PID}(27)          // r29 = its PID
-    cmpd 24, 25
-    cmpd 1, 30, 25
-    cmpdi 5, 29, 0
-    bne- fast_refused
-    bne- 1, fast_refused
-    beq- 5, fast_refused
+5:  bne- 1, fast_refused          // somebody waits at the endpoint, or it is not this core's
     ld 30, {TCB_SC}(31)           // r30 = scheduling context
     ld 24, {REPLY_SC}(28)
-    ld 25, {TCB_PRIORITY}(27)
+    ld 27, {REPLY_TCB}(28)        // r27 = caller
     cmpd 24, 30
+    bne- fast_refused             // not the top of the call stack of this time: then it has a caller
+    ld 24, {TCB_FAULT}(27)
+    ld 25, {TCB_SC}(27)
+    ld 23, {TCB_KIND}(27)
+    or 24, 24, 25
+    or 24, 24, 23
+    cmpdi 24, 0
+    bne- fast_refused             // a fault, or it has time of its own, or is a vCPU
+    ld 25, {TCB_PRIORITY}(27)
     ld 24, {READY_TOP}(13)
     addi 25, 25, 1
-    cmpld 1, 25, 24
-    bne- fast_refused             // not the top of the call stack, or not this time
-    blt- 1, fast_refused          // somebody better is ready
+    ld 29, {TCB_PID}(27)          // r29 = its PID
+    cmpld 25, 24
+    blt- fast_refused             // somebody better is ready
 
 // Nothing fails from here on.
-    std 0, {GPR}(31)
     std 1, {GPR} + 8*1(31)
     std 2, {GPR} + 8*2(31)
     std 3, {GPR} + 8*3(31)
-    std 12, {GPR} + 8*12(31)
     .irp n, 14,15,16,17,18,19,20,21,22
     std \n, {GPR} + 8*\n(31)
     .endr
@@ -244,47 +219,38 @@ fast_reply_recv:
 7:
     li 18, {RUNNING}
     li 19, {BLOCKED_ON_RECEIVE}
-    li 20, {EP_RECEIVE}
+    ld 20, {EP_RECEIVE_HERE}(13)
+    ld 21, {CORE_ID}(13)
     std 30, {TCB_SC}(27)
     std 27, {SC_TCB}(30)
     std 18, {TCB_STATE}(27)
-    std 0, {TCB_REPLY}(27)
+    std 21, {TCB_CORE}(27)        // where its time is
     std 0, {TCB_SC}(31)
     std 19, {TCB_STATE}(31)
     std 26, {TCB_BLOCKED_ON}(31)
     std 28, {TCB_REPLY}(31)
-    std 0, {TCB_NEXT}(31)
-    std 0, {TCB_PREV}(31)
     std 31, {REPLY_TCB}(28)
     std 31, {EP_HEAD}(26)
     std 31, {EP_TAIL}(26)
     std 20, {EP_STATE}(26)
     li 3, 0
 
-// Runs thread r27 with PID r29; r0 = 0, r3 = badge, r12 = message info, r4..r11 = message.
+// Runs thread r27 with PID r29 (0: it will fault). SRR1 is the MSR of every PD. r0 = 0, r3 = badge, r12 = message info, r4..r11 = message.
 fast_switch:
     std 27, {CURRENT}(13)
-    ld 24, {ACTIVE_PID}(13)
-    cmpd 24, 29
-    beq- 9f
     std 29, {ACTIVE_PID}(13)
-    mtspr {PIDR}, 29
-    isync
+    mtspr {PIDR}, 29              // rfid synchronises
     .long 0x7c00068c              // cp_abort
     ld 24, {PPR_HOST}(13)         // what user mode can write and read without a facility bit
     mtspr {VRSAVE}, 0
     mtspr {PPR}, 24
-9:  addi 24, 13, {S7}
-    stdcx. 24, 0, 24              // a reservation of the last thread must not serve this one
+    stdcx. 0, 0, 13               // into scratch 0: a reservation of the last thread must not serve this one
     ld 25, {PC}(27)
-    ld 26, {PD_MSR}(13)
     ld 28, {CR}(27)
     mtspr {SRR0}, 25
-    mtspr {SRR1}, 26
     mtcr 28
     mtlr 0
     mtxer 0
-    rldimi 12, 0, 9, 52           // no capability was unwrapped
     clrldi 24, 12, 57
     sldi 24, 24, 2
     addi 24, 24, fast_clear_low@l
@@ -332,9 +298,7 @@ fast_refused:
 "#,
     HSPRG1 = const spr::HSPRG1,
     SRR0 = const spr::SRR0,
-    SRR1 = const spr::SRR1,
     PIDR = const spr::PIDR,
-    S7 = const offset_of!(Core, scratch) + 56,
     CURRENT = const offset_of!(Core, current),
     CORE_ID = const offset_of!(Core, id),
     CORE_EPOCH = const offset_of!(Core, cspace_epoch),
@@ -343,7 +307,6 @@ fast_refused:
     VRSAVE = const spr::VRSAVE,
     PPR = const spr::PPR,
     READY_TOP = const offset_of!(Core, ready_top),
-    PD_MSR = const offset_of!(Core, arch) + 8 * arch_word::PD_MSR,
     GPR = const offset_of!(Context, gpr),
     PC = const offset_of!(Context, pc),
     CR = const offset_of!(Context, cr),
@@ -367,7 +330,8 @@ fast_refused:
     EP_HEAD = const offset_of!(Endpoint, head),
     EP_TAIL = const offset_of!(Endpoint, tail),
     EP_STATE = const offset_of!(Endpoint, state),
-    EP_HOME = const offset_of!(Endpoint, home_core),
+    EP_RECEIVE_HERE = const offset_of!(Core, arch) + 8 * arch_word::EP_RECEIVE,
+    EP_IDLE_HERE = const offset_of!(Core, arch) + 8 * arch_word::EP_IDLE,
     REPLY_TCB = const offset_of!(Reply, tcb),
     REPLY_PREV = const offset_of!(Reply, prev),
     REPLY_NEXT = const offset_of!(Reply, next),
@@ -383,12 +347,13 @@ fast_refused:
     RECEIVABLE = const RECEIVABLE,
     REPLY_TAG = const tag::REPLY,
     TYPE_SHIFT = const partita_kernel_core::cap::TYPE_SHIFT,
-    EP_RECEIVE = const EndpointState::Receive as u64,
     NTFN_ACTIVE = const NotificationState::Active as u64,
     RUNNING = const ThreadState::Running as u64,
     BLOCKED_ON_REPLY = const ThreadState::BlockedOnReply as u64,
     BLOCKED_ON_RECEIVE = const ThreadState::BlockedOnReceive as u64,
 );
+
+const _: () = assert!(offset_of!(Core, scratch) == 0);
 
 /// The numbers that `vectors.rs` compares with, and what the code above relies on.
 const _: () = {

@@ -40,6 +40,32 @@ macro_rules! low_macros {
     ld 2, {TOC}(13)
 .endm
 
+// The same for a system call; r14 to r31 are saved later, if at all.
+.macro SAVE_CALL
+    .irp n, 0,1,2,3,4,5,6,7,8,9,10
+    std \n, {GPR} + 8*\n(11)
+    .endr
+    ld 3, {S1}(13)
+    ld 4, {S0}(13)
+    mfspr 5, {HSPRG1}
+    ld 6, {S2}(13)
+    mfspr 7, {SRR0}
+    std 3, {GPR} + 8*11(11)
+    std 4, {GPR} + 8*12(11)
+    std 5, {GPR} + 8*13(11)
+    std 6, {CR}(11)
+    std 7, {PC}(11)
+    mflr 3
+    mfctr 4
+    mfxer 5
+    std 3, {LR}(11)
+    std 4, {CTR}(11)
+    std 5, {XER}(11)
+    mr 3, 13
+    ld 1, {STACK}(13)
+    ld 2, {TOC}(13)
+.endm
+
 // Jumps from the low block into the kernel's text.
 .macro JUMP target
     lis 12, \target@high

@@ -139,7 +139,14 @@ fn flush_pages(pid: u64, vaddr: u64, count: u64) {
         }
     }
     // SAFETY: only orders.
-    unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags)) }
+    unsafe {
+        asm!(
+            "eieio",
+            "tlbsync",
+            "ptesync",
+            options(nostack, preserves_flags)
+        )
+    }
 }
 
 /// Drops the translations of `[vaddr, vaddr + 2^bits)` in `pid` on all cores. A frame of 64 KiB (16 bits)

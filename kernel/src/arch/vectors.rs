@@ -153,7 +153,7 @@ syscall_slow:
     mfcr 11
     std 11, {S2}(13)
     ld 11, {CURRENT}(13)
-    SAVE {SRR0}, {SRR1}
+    SAVE_CALL
     JUMP syscall_from_pd
 
     .section .text.vectors, "ax", @progbits
@@ -162,8 +162,33 @@ exception_in_kernel:
     bl {kernel_crash}
     trap
 syscall_from_pd:
+    bl {kernel_local_syscall}
+    cmpdi 3, 0
+    bne 5f
+    mfspr 3, {HSPRG0}
+    ld 11, {CURRENT}(3)
+    .irp n, 14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+    std \n, {GPR} + 8*\n(11)
+    .endr
     bl {kernel_syscall}
-    b return_to_current
+    cmpdi 3, 0
+    beq return_to_current
+// The same thread goes on: r14 to r31 are as it left them, by the calling convention.
+5:  mfspr 13, {HSPRG0}
+    ld 12, {CURRENT}(13)
+    ld 0, {CR}(12)
+    ld 3, {LR}(12)
+    ld 4, {CTR}(12)
+    ld 5, {XER}(12)
+    mtcr 0
+    mtlr 3
+    mtctr 4
+    mtxer 5
+    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,13
+    ld \n, {GPR} + 8*\n(12)
+    .endr
+    ld 12, {GPR} + 8*12(12)
+    rfid
 exception_from_pd:
     bl {kernel_exception}
 
@@ -256,6 +281,7 @@ exception_from_idle:
     CTR = const offset_of!(Context, ctr),
     XER = const offset_of!(Context, xer),
     kernel_crash = sym crate::panic::kernel_crash,
+    kernel_local_syscall = sym crate::entry::kernel_local_syscall,
     kernel_syscall = sym crate::entry::kernel_syscall,
     kernel_exception = sym crate::entry::kernel_exception,
     kernel_idle_exception = sym crate::entry::kernel_idle_exception,
