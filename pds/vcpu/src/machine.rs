@@ -10,8 +10,8 @@ use partita_vcpu::{
     Interrupt, Machine, PartitionMode, Pause, PowerEvent, RealTime, Refused, Register, StartState,
     VcpuId, real_time_from_opal,
 };
-use sel4::{cap, cap_type};
-use sel4_microkit::{Vcpu, cspace_cap, debug_println};
+use sel4::{TIMEBASE_HZ, cap, cap_type};
+use sel4_microkit::{Vcpu, cspace_cap};
 
 const PLATFORM: cap::PlatformControl = cspace_cap::<cap_type::PlatformControl>(PLATFORM_SLOT);
 /// LPCR bits (ISA 3.0B).
@@ -31,6 +31,8 @@ pub(crate) struct Host<F> {
     pub(crate) console: Client<F>,
     /// What the guest asked for, until the handler sees it.
     pub(crate) event: Option<PowerEvent>,
+    /// Time of day as firmware once gave it, and the timebase then.
+    pub(crate) clock: Option<(RealTime, u64)>,
 }
 
 fn cap(vcpu: VcpuId) -> cap::VCpu {
@@ -49,7 +51,6 @@ const fn number(register: Register) -> usize {
 impl<F: Fn()> Host<F> {
     /// A line of ours on the guest's console.
     pub(crate) fn line(&mut self, line: core::fmt::Arguments<'_>) {
-        debug_println!("vcpu: {line}");
         // If the serial server misbehaves there is nowhere to say so.
         let _ = write!(self.console, "\nvcpu: {line}\n");
         for _ in 0..DRAIN_TRIES {
@@ -168,10 +169,21 @@ impl<F: Fn()> Machine for Host<F> {
         None
     }
 
+    /// Firmware is asked once, as that may take it milliseconds; the timebase goes on from there.
     fn real_time(&mut self) -> Option<RealTime> {
-        let time = PLATFORM.platform_get_time().ok()?;
-        let date = u32::try_from(time.year_month_day).ok()?;
-        real_time_from_opal(date, time.hour_minute_second_ms)
+        let now = sel4::arch::timebase();
+        if self.clock.is_none() {
+            let time = PLATFORM.platform_get_time().ok()?;
+            let date = u32::try_from(time.year_month_day).ok()?;
+            self.clock = Some((real_time_from_opal(date, time.hour_minute_second_ms)?, now));
+        }
+        let (start, since) = self.clock?;
+        let ticks = now - since;
+        let second = ticks % TIMEBASE_HZ;
+        Some(RealTime {
+            seconds: start.seconds + (ticks / TIMEBASE_HZ) as i64,
+            nanoseconds: (second * 1_000_000_000 / TIMEBASE_HZ) as u32,
+        })
     }
 
     fn power(&mut self, event: PowerEvent) {

@@ -54,6 +54,7 @@ fn init() -> HandlerImpl<impl Fn()> {
     let host = Host {
         console: Client::new(region, || Channel::new(SERIAL).notify()),
         event: None,
+        clock: None,
     };
     let memory = Memory {
         window: memory_region_symbol!(view_window: *mut u8),
