@@ -601,8 +601,10 @@ impl<M: Machine> Kernel<'_, M> {
         if place == 0 {
             return;
         }
-        self.clear_entry(place >> 48, place & ((1 << 48) - 1), 12);
+        // The leaf is there as long as it is pinned.
         if let Some(leaf) = self.leaf(g, view.gpa.get()) {
+            let page = leaf.addr + (view.gpa.get() & ((1 << leaf.bits) - 1));
+            self.clear_entry(place >> 48, place & ((1 << 48) - 1), 12, page);
             self.unpin(&leaf);
         }
     }

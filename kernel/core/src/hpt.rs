@@ -504,7 +504,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
             let (pid, vaddr) = (place >> 48, place & ((1 << 48) - 1));
             let mut at = 0;
             while at < 1 << order {
-                self.clear_entry(pid, vaddr + at, shift);
+                self.clear_entry(pid, vaddr + at, shift, g.hpt.get() + at);
                 at += 1 << shift;
             }
         }

@@ -124,13 +124,14 @@ impl<M: Machine> Kernel<'_, M> {
         self.m.sync_ptes();
     }
 
-    /// Removes the page of 2^`shift` bytes at `vaddr` of `pid`, if the address space is still there.
-    pub(crate) fn clear_entry(&self, pid: u64, vaddr: u64, shift: u32) {
+    /// Removes the page of 2^`shift` bytes at `vaddr` of `pid`, if it is still the one at real address `page`
+    /// (another address space may have the PID by now).
+    pub(crate) fn clear_entry(&self, pid: u64, vaddr: u64, shift: u32, page: u64) {
         let Some(root) = self.root_of(pid) else {
             return;
         };
         let found = self.walk(root, vaddr, shift);
-        if found.shift == shift && found.value & VALID != 0 {
+        if found.shift == shift && found.value & VALID != 0 && found.value & ADDR == page {
             self.m.write_pte(found.entry, 0);
             self.m.flush_range(pid, vaddr, shift);
         }
