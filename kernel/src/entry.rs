@@ -58,10 +58,15 @@ fn other_syscall(core: &Core) {
 /// are in its TCB.
 pub extern "C" fn kernel_exception(core: &Core, vector: u64, srr1: u64) {
     let k = kernel(core);
-    if !asynchronous(&k, core, vector)
+    // A storage interrupt is never asynchronous.
+    let storage = vector >> 8 == 3 || vector >> 8 == 4;
+    if (storage || !asynchronous(&k, core, vector))
         && let Some(thread) = core.current.get()
     {
         fault(&k, thread, vector, srr1);
+        if k.quick_switch() {
+            return;
+        }
     }
     finish(&k);
 }
@@ -176,6 +181,11 @@ fn asynchronous(k: &Kernel<'_, Power>, core: &Core, vector: u64) -> bool {
 fn fault(k: &Kernel<'_, Power>, thread: Ref<Tcb>, vector: u64, srr1: u64) {
     let context: &Context = &Power::at::<Tcb>(thread.addr()).context;
     let pc = context.pc.get();
+    if matches!(vector, 0x300 | 0x380) {
+        // The most frequent one, without the tables below.
+        let (address, status) = (spr::read::<{ spr::DAR }>(), spr::read::<{ spr::DSISR }>());
+        return send_fault(k, thread, FaultLabel::VMFault, &[pc, address, 0, status]);
+    }
     let data = |address, status| (FaultLabel::VMFault, [pc, address, 0, status, 0], 4);
     let instruction = |address| {
         (
@@ -205,7 +215,15 @@ fn fault(k: &Kernel<'_, Power>, thread: Ref<Tcb>, vector: u64, srr1: u64) {
         0xf80 => exception(spr::read::<{ spr::HFSCR }>() >> FACILITY_CAUSE_SHIFT),
         _ => exception(0),
     };
-    k.fault(label, &words[..count]);
+    send_fault(k, thread, label, &words[..count]);
+}
+
+#[inline(always)]
+fn send_fault(k: &Kernel<'_, Power>, thread: Ref<Tcb>, label: FaultLabel, words: &[u64]) {
+    if !k.quick_fault(label, words) {
+        k.fault(label, words);
+    }
     #[cfg(debug_syscalls)]
-    crate::debug::unhandled_fault(thread, label, &words[..count]);
+    crate::debug::unhandled_fault(thread, label, words);
+    let _ = thread;
 }

@@ -9,9 +9,9 @@ use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::object::{
     Endpoint, EndpointState, Notification, NotificationState, Ref, Reply, Slot, Tcb, ThreadState,
-    reschedule, thread_kind,
+    reschedule, tcb_slot, thread_kind,
 };
-use partita_abi::syscall;
+use partita_abi::{FaultLabel, MessageInfo, syscall};
 
 /// Address in the first word of an object capability.
 const ADDR: u64 = (1 << EXTRA_SHIFT) - 1;
@@ -74,6 +74,9 @@ impl<'k, M: Machine> Kernel<'k, M> {
         let tcb = self.at(t);
         let gpr = &tcb.context.gpr;
         let number = gpr[reg::NUMBER].get() as i64 as isize;
+        if !matches!(number, syscall::NB_SEND | syscall::SEND | syscall::RECV) {
+            return false;
+        }
         if tcb.cspace_epoch.get() != self.core.cspace_epoch.get() {
             return false;
         }
@@ -143,6 +146,66 @@ impl<'k, M: Machine> Kernel<'k, M> {
             }
             _ => false,
         }
+    }
+
+    /// Sends the running thread's fault to a handler that waits for it on time of its own; false: nothing was
+    /// done.
+    #[inline(always)]
+    pub fn quick_fault(&self, label: FaultLabel, words: &[u64]) -> bool {
+        let Some(t) = self.current() else { return false };
+        let tcb = self.at(t);
+        let handler = &tcb.slots[tcb_slot::FAULT];
+        let (w0, badge) = (handler.w0.get(), handler.w1.get());
+        let rights = w0 >> EXTRA_SHIFT & 0xff;
+        let wanted = rights_bit::SEND | rights_bit::CAN_REPLY;
+        if w0 >> TYPE_SHIFT != tag::ENDPOINT || rights & wanted != wanted || words.len() > 5 {
+            return false;
+        }
+        let Some(ep) = Ref::<Endpoint>::new(w0 & ADDR) else { return false };
+        let ep = self.at(ep);
+        if !ep.is(EndpointState::Receive) {
+            return false;
+        }
+        let Some(server_ref) = ep.head.get() else { return false };
+        let server = self.at(server_ref);
+        let Some(reply_ref) = server.reply.get() else { return false };
+        if server.sched_context.is_none()
+            || server.core.get() != self.core.id.get()
+            || server.queue_next.get().is_some()
+            || !self.core.candidate.is_none()
+        {
+            return false;
+        }
+
+        let reply = self.at(reply_ref);
+        ep.head.set(None);
+        ep.tail.set(None);
+        ep.enter(EndpointState::Idle);
+        tcb.fault_label.set(label as u64);
+        let gpr = &server.context.gpr;
+        let zero = core::hint::black_box(0);
+        for i in 0..8 {
+            let word = words.get(i).copied();
+            gpr[reg::MR0 + i].set(word.unwrap_or(zero));
+            if let Some(word) = word {
+                tcb.fault_words[i].set(word);
+            }
+        }
+        gpr[reg::NUMBER].set(0);
+        gpr[reg::CAP].set(badge);
+        gpr[reg::INFO].set(MessageInfo::new(label as u64, 0, 0, words.len() as u64).0);
+        server.blocked_on.set(0);
+        server.reply.set(None);
+        server.state.set(ThreadState::Running as u64);
+        tcb.state.set(ThreadState::BlockedOnReply as u64);
+        tcb.reply.set(Some(reply_ref));
+        reply.tcb.set(Some(t));
+        reply.can_grant.set(u64::from(rights & rights_bit::GRANT != 0));
+        reply.prev.set(None);
+        reply.next.set(None);
+        reply.sched_context.set(None);
+        self.core.candidate.set(Some(server_ref));
+        true
     }
 
     /// The words of the capability that a small pointer names.
