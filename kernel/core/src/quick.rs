@@ -152,7 +152,9 @@ impl<'k, M: Machine> Kernel<'k, M> {
     /// done.
     #[inline(always)]
     pub fn quick_fault(&self, label: FaultLabel, words: &[u64]) -> bool {
-        let Some(t) = self.current() else { return false };
+        let Some(t) = self.current() else {
+            return false;
+        };
         let tcb = self.at(t);
         let handler = &tcb.slots[tcb_slot::FAULT];
         let (w0, badge) = (handler.w0.get(), handler.w1.get());
@@ -161,14 +163,20 @@ impl<'k, M: Machine> Kernel<'k, M> {
         if w0 >> TYPE_SHIFT != tag::ENDPOINT || rights & wanted != wanted || words.len() > 5 {
             return false;
         }
-        let Some(ep) = Ref::<Endpoint>::new(w0 & ADDR) else { return false };
+        let Some(ep) = Ref::<Endpoint>::new(w0 & ADDR) else {
+            return false;
+        };
         let ep = self.at(ep);
         if !ep.is(EndpointState::Receive) {
             return false;
         }
-        let Some(server_ref) = ep.head.get() else { return false };
+        let Some(server_ref) = ep.head.get() else {
+            return false;
+        };
         let server = self.at(server_ref);
-        let Some(reply_ref) = server.reply.get() else { return false };
+        let Some(reply_ref) = server.reply.get() else {
+            return false;
+        };
         if server.sched_context.is_none()
             || server.core.get() != self.core.id.get()
             || server.queue_next.get().is_some()
@@ -200,7 +208,9 @@ impl<'k, M: Machine> Kernel<'k, M> {
         tcb.state.set(ThreadState::BlockedOnReply as u64);
         tcb.reply.set(Some(reply_ref));
         reply.tcb.set(Some(t));
-        reply.can_grant.set(u64::from(rights & rights_bit::GRANT != 0));
+        reply
+            .can_grant
+            .set(u64::from(rights & rights_bit::GRANT != 0));
         reply.prev.set(None);
         reply.next.set(None);
         reply.sched_context.set(None);
@@ -242,11 +252,59 @@ impl<'k, M: Machine> Kernel<'k, M> {
         }
         match Ref::<Notification>::new(w0 & ADDR) {
             Some(ntfn) => {
-                self.signal(ntfn, w1);
+                if !self.quick_wake(ntfn, w1) {
+                    self.signal(ntfn, w1);
+                }
                 true
             }
             None => false,
         }
+    }
+
+    /// Delivers a signal to the one thread that waits for it, with time of its own; false: nothing was done.
+    #[inline(always)]
+    fn quick_wake(&self, ntfn: Ref<Notification>, badge: u64) -> bool {
+        let ntfn = self.at(ntfn);
+        let waiting = ntfn.state.get() == NotificationState::Waiting as u64;
+        if ntfn.state.get() == NotificationState::Active as u64 || !self.core.candidate.is_none() {
+            return false;
+        }
+        let link = if waiting { &ntfn.head } else { &ntfn.bound_tcb };
+        let Some(t_ref) = link.get() else {
+            return false;
+        };
+        let t = self.at(t_ref);
+        if t.sched_context.is_none()
+            || t.core.get() != self.core.id.get()
+            || !t.queue_next.is_none()
+            || !t.queue_prev.is_none()
+        {
+            return false;
+        }
+        if waiting {
+            ntfn.head.set(None);
+            ntfn.tail.set(None);
+            ntfn.state.set(NotificationState::Idle as u64);
+        } else {
+            if t.state.get() != ThreadState::BlockedOnReceive as u64 {
+                return false;
+            }
+            let Some(ep) = Ref::<Endpoint>::new(t.blocked_on.get()) else {
+                return false;
+            };
+            let ep = self.at(ep);
+            ep.head.set(None);
+            ep.tail.set(None);
+            ep.enter(EndpointState::Idle);
+            if let Some(reply) = t.reply.take() {
+                self.at(reply).tcb.set(None);
+            }
+        }
+        t.blocked_on.set(0);
+        t.state.set(ThreadState::Running as u64);
+        self.set_signalled(t_ref, badge);
+        self.core.candidate.set(Some(t_ref));
+        true
     }
 
     /// Whether the running thread just goes on: nothing is to be scheduled.
@@ -359,7 +417,6 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 true
             }
             s if s == NotificationState::Idle as u64 => {
-                self.make_unready(t);
                 self.set_state(t, ThreadState::BlockedOnNotification);
                 tcb.blocked_on.set(r.addr());
                 tcb.queue_next.set(None);
@@ -408,7 +465,6 @@ impl<'k, M: Machine> Kernel<'k, M> {
         if !ep.is(EndpointState::Idle) {
             return false;
         }
-        self.make_unready(t);
         self.set_state(t, ThreadState::BlockedOnReceive);
         tcb.blocked_on.set(ep_ref.addr());
         tcb.send_flags.set(0);
