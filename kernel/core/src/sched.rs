@@ -139,9 +139,12 @@ impl<M: Machine> Kernel<'_, M> {
                 None => false,
             };
             let again = self.core.reschedule.get();
-            if current_ok && again == 0 && self.core.candidate.is_none() && self.may_enter(current)
-            {
-                break;
+            if current_ok && again == 0 && self.core.candidate.is_none() {
+                if self.may_enter(current) {
+                    break;
+                }
+                // It waits for its server now: what was true of it a moment ago is not any more.
+                continue;
             }
             self.core.reschedule.set(0);
             let next = self.choose(if current_ok { current } else { None }, again);
