@@ -189,31 +189,14 @@ struct Private {
 
 impl Private {
     fn new(target: &Path) -> Result<Self> {
-        let release = crate::error::read(Path::new("/etc/os-release"))?;
-        let codename = os_codename(&release).ok_or_else(|| {
-            Error::Usage("/etc/os-release has no VERSION_CODENAME: is this Debian?".into())
-        })?;
-        let format = "$(REPO_URI) $(CODENAME) $(COMPONENT) $(ORIGIN)";
-        let targets = capture(Command::new("apt-get").args([
-            "indextargets",
-            "--format",
-            format,
-            "Created-By: Packages",
-        ]))?;
-        let mirror = mirror(&targets, &codename).ok_or_else(|| Error::Output {
-            program: "apt-get indextargets".into(),
-            why: format!("no Debian mirror with component main of {codename} is configured"),
-        })?;
+        let DebianMirror { uri, codename } = debian_mirror()?;
         let folder = target.join("apt");
         make_folder(&folder.join("lists/partial"))?;
-        let line = |suite: &str| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
-        let sources = folder.join("sources.list");
-        write(
-            &sources,
-            line(&codename) + &line(&format!("{codename}-backports")),
-        )?;
+        let file = folder.join("sources.list");
+        let backports = format!("{codename}-backports");
+        write(&file, sources(&uri, &[&codename, &backports]))?;
         let options = vec![
-            format!("-oDir::Etc::SourceList={}", sources.display()),
+            format!("-oDir::Etc::SourceList={}", file.display()),
             "-oDir::Etc::SourceParts=/dev/null".into(),
             format!("-oDir::State::Lists={}", folder.join("lists").display()),
             // The caches of the machine's own view are not overwritten with ours.
@@ -226,6 +209,42 @@ impl Private {
             options,
         })
     }
+}
+
+/// Where the user's own apt gets Debian from.
+pub struct DebianMirror {
+    /// Address of the archive.
+    pub uri: String,
+    /// The release of this machine.
+    pub codename: String,
+}
+
+/// Reads the user's apt configuration.
+pub fn debian_mirror() -> Result<DebianMirror> {
+    let release = crate::error::read(Path::new("/etc/os-release"))?;
+    let codename = os_codename(&release).ok_or_else(|| {
+        Error::Usage("/etc/os-release has no VERSION_CODENAME: is this Debian?".into())
+    })?;
+    let format = "$(REPO_URI) $(CODENAME) $(COMPONENT) $(ORIGIN)";
+    let targets = capture(Command::new("apt-get").args([
+        "indextargets",
+        "--format",
+        format,
+        "Created-By: Packages",
+    ]))?;
+    let uri = mirror(&targets, &codename).ok_or_else(|| Error::Output {
+        program: "apt-get indextargets".into(),
+        why: format!("no Debian mirror with component main of {codename} is configured"),
+    })?;
+    Ok(DebianMirror { uri, codename })
+}
+
+/// Lines of a sources file for component main of some suites.
+pub fn sources(mirror: &str, suites: &[&str]) -> String {
+    suites
+        .iter()
+        .map(|suite| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
+        .collect()
 }
 
 fn has_lists() -> Result<bool> {

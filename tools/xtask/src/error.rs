@@ -81,6 +81,12 @@ pub enum Error {
     /// QEMU ended with a failure.
     #[error("QEMU failed ({0})")]
     Qemu(String),
+    /// A guest did not do what it was started for.
+    #[error("guest: {0}")]
+    Guest(String),
+    /// The command in the guest ended with a failure: its exit status is ours.
+    #[error("guest: the command ended with status {0}")]
+    GuestStatus(u8),
     /// The conversation with QEMU's debugger stub failed.
     #[error("QEMU's gdb stub: {0}")]
     Stub(String),

@@ -21,6 +21,7 @@ mod elf;
 mod error;
 mod explain;
 mod gdbstub;
+mod guest;
 mod plan;
 mod process;
 mod protocol;
@@ -56,7 +57,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Build a system and boot it on QEMU (Ctrl-A X ends it).
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Build bootable images.
     Build(BuildArgs),
     /// Check everything: format, lints, host tests, suites and systems on QEMU.
@@ -167,6 +168,8 @@ struct RunArgs {
     /// Build, print the QEMU command and stop.
     #[arg(long)]
     print_command: bool,
+    #[command(flatten)]
+    guest: guest::Options,
 }
 
 #[derive(Args)]
@@ -184,7 +187,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error}");
-            ExitCode::FAILURE
+            match error {
+                Error::GuestStatus(status) => ExitCode::from(status),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -196,11 +202,11 @@ fn go(cli: &Cli) -> Result<()> {
     match &cli.verb {
         Verb::Run(args) => {
             need(&[Need::Build, Need::Run])?;
-            run(&workspace, args)
+            run(&workspace, args, !cli.no_install)
         }
         Verb::Build(args) => {
             need(&[Need::Build])?;
-            build_systems(&workspace, args)
+            build_systems(&workspace, args, !cli.no_install)
         }
         Verb::Test(args) => {
             need(&[Need::Build, Need::Run, Need::Test])?;
@@ -239,7 +245,7 @@ fn go(cli: &Cli) -> Result<()> {
     }
 }
 
-fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
+fn run(workspace: &Workspace, args: &RunArgs, download: bool) -> Result<()> {
     let board = workspace.board(&args.variant.board)?;
     workspace.config(&args.variant.config)?;
     if args.smp > board.max_cores {
@@ -253,6 +259,7 @@ fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
         return Err(Error::Usage("--icount needs --smp 1".into()));
     }
     let system = system::System::find(workspace, &args.system)?;
+    let system = guest::prepare(workspace, system, &args.guest, download)?;
     let image = build::Builder::new(workspace).system(&system, &args.variant.variant())?;
     let mut machine = qemu::Machine::new(&board, &image.file);
     machine.smp = args.smp;
@@ -269,10 +276,15 @@ fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
         println!("{}", process::shell_line(&machine.command()));
         return Ok(());
     }
-    machine.interactive(args.timeout.map(Duration::from_secs))
+    let bound = args.timeout.map(Duration::from_secs);
+    if args.guest.exec.is_some() {
+        guest::exec(workspace, &machine, bound)
+    } else {
+        machine.interactive(bound)
+    }
 }
 
-fn build_systems(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
+fn build_systems(workspace: &Workspace, args: &BuildArgs, download: bool) -> Result<()> {
     let variant = args.variant.variant();
     workspace.board(&variant.board)?;
     workspace.config(&variant.config)?;
@@ -284,7 +296,9 @@ fn build_systems(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
     let mut builder = build::Builder::new(workspace);
     builder.sdk(&variant)?;
     for name in &names {
-        builder.system(&system::System::find(workspace, name)?, &variant)?;
+        let system = system::System::find(workspace, name)?;
+        let system = guest::prepare(workspace, system, &guest::Options::default(), download)?;
+        builder.system(&system, &variant)?;
     }
     Ok(())
 }

@@ -169,7 +169,7 @@ pub struct Session {
 
 impl Session {
     /// Starts a command whose standard input and output are pipes.
-    fn start(mut command: Command, log: &Path) -> Result<Self> {
+    pub fn start(mut command: Command, log: &Path) -> Result<Self> {
         let log = File::create(log).at(log)?;
         let mut running = Running::start(&mut command)?;
         let (sender, output) = channel();

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! A guest's console while it runs a command: what the command writes, how it ends, and what goes
+//! wrong on the way.
+//!
+//! The guest's `/init` prints a line [`BEGIN`], runs the command, and prints a line of [`END`] and the
+//! exit status. Before that line it prints one line end more, so that the mark starts a line
+//! whatever the command has written; that line end is no part of the output.
+
+use crate::error::{Error, Result};
+use crate::qemu::{self, Event, Session};
+use crate::ui::Step;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+/// The line before a command's output.
+pub const BEGIN: &str = "PARTITA-GUEST-BEGIN";
+/// Start of the line after it.
+pub const END: &str = "PARTITA-GUEST-END";
+
+/// Longest silence of the console before the command starts: booting prints all the time.
+const SILENCE: Duration = Duration::from_secs(120);
+/// How long the guest may take from the command's end to power-off.
+const POWER_OFF: Duration = Duration::from_secs(60);
+/// How long to wait for more after a panic's first line.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Silence after which a command's machine is looked at for a panic.
+const STILL: Duration = Duration::from_secs(10);
+/// Lines of the console that a failure shows.
+const TAIL: usize = 25;
+
+/// Lines that a machine does not go on after, and what they mean.
+const PANICS: &[(&str, &str)] = &[
+    ("Kernel panic - not syncing", "its kernel panicked"),
+    ("KERNEL|PANIC", "the kernel under it panicked"),
+    ("KERNEL|CRASH", "the kernel under it crashed"),
+    ("MON|ERROR", "a protection domain faulted"),
+];
+
+/// Divides a console's text.
+#[derive(Debug, Default)]
+pub struct Parser {
+    state: State,
+    /// The part of the text that is not judged yet.
+    held: String,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Before the command.
+    #[default]
+    Boot,
+    /// In its output.
+    Output,
+    /// After it.
+    Ended(u8),
+}
+
+/// What a piece of text was.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Output of the command.
+    Output(String),
+    /// A line of the console outside it.
+    Line(String),
+}
+
+impl Parser {
+    /// Takes in text; returns what is known of it now, in order.
+    pub fn feed(&mut self, text: &str) -> Vec<Piece> {
+        self.held.push_str(text);
+        let mut pieces = Vec::new();
+        loop {
+            let before = (self.held.len(), pieces.len());
+            match self.state {
+                State::Boot | State::Ended(_) => self.line(&mut pieces),
+                State::Output => self.output(&mut pieces),
+            }
+            if before == (self.held.len(), pieces.len()) {
+                return pieces;
+            }
+        }
+    }
+
+    /// Whether the command has started.
+    pub fn started(&self) -> bool {
+        self.state != State::Boot
+    }
+
+    /// The command's exit status, once it has ended.
+    pub fn status(&self) -> Option<u8> {
+        match self.state {
+            State::Ended(status) => Some(status),
+            _ => None,
+        }
+    }
+
+    fn line(&mut self, pieces: &mut Vec<Piece>) {
+        let Some(end) = self.held.find('\n') else {
+            return;
+        };
+        let line: String = self.held.drain(..=end).collect();
+        let line = line.trim_end_matches('\n');
+        if line == BEGIN && self.state == State::Boot {
+            self.state = State::Output;
+        } else {
+            pieces.push(Piece::Line(line.into()));
+        }
+    }
+
+    fn output(&mut self, pieces: &mut Vec<Piece>) {
+        let mark = format!("\n{END} ");
+        let mut from = 0;
+        while let Some(at) = self.held[from..].find(&mark).map(|at| from + at) {
+            let rest = &self.held[at + mark.len()..];
+            let Some(end) = rest.find('\n') else {
+                // The line with the status is not complete.
+                self.give(at, pieces);
+                return;
+            };
+            if let Ok(status) = rest[..end].parse() {
+                let after = at + mark.len() + end + 1;
+                self.give(at, pieces);
+                self.held.drain(..after - at);
+                self.state = State::Ended(status);
+                return;
+            }
+            from = at + mark.len();
+        }
+        // The start of a mark may be at the end of the text.
+        let kept = (1..mark.len())
+            .rev()
+            .find(|&n| self.held.ends_with(&mark[..n]))
+            .unwrap_or(0);
+        self.give(self.held.len() - kept, pieces);
+    }
+
+    fn give(&mut self, bytes: usize, pieces: &mut Vec<Piece>) {
+        if bytes > 0 {
+            pieces.push(Piece::Output(self.held.drain(..bytes).collect()));
+        }
+    }
+}
+
+/// What is wrong according to a line.
+fn trouble(line: &str) -> Option<String> {
+    PANICS
+        .iter()
+        .find(|(text, _)| line.contains(text))
+        .map(|(_, meaning)| format!("{meaning}: {}", line.trim()))
+}
+
+/// Follows a machine whose guest runs a command; its output goes to `out`. Returns the command's exit
+/// status. `log`: where the whole console goes, for messages.
+pub fn follow(
+    mut session: Session,
+    log: &Path,
+    bound: Duration,
+    out: &mut dyn Write,
+) -> Result<u8> {
+    let mut step = Some(Step::new("boot the guest"));
+    let result = watch(&mut session, bound, out, &mut step);
+    if let Some(step) = step {
+        step.failed("");
+    }
+    match result {
+        Ok(status) => {
+            let start = session.age();
+            while session.wait(Duration::from_millis(200)) != Event::End {
+                if session.age() - start >= POWER_OFF {
+                    let seconds = POWER_OFF.as_secs();
+                    let why = format!("no power-off {seconds} s after the command's end");
+                    return Err(Error::Guest(why));
+                }
+            }
+            qemu::check(session.end(POWER_OFF)?)?;
+            Ok(status)
+        }
+        Err(failure) => {
+            eprint!("{}", session.tail(TAIL));
+            eprintln!("    the whole console: {}", log.display());
+            Err(failure)
+        }
+    }
+}
+
+/// Reads the console up to the command's exit status.
+fn watch(
+    session: &mut Session,
+    bound: Duration,
+    out: &mut dyn Write,
+    step: &mut Option<Step>,
+) -> Result<u8> {
+    let mut parser = Parser::default();
+    let mut seen = 0;
+    loop {
+        let event = session.wait(Duration::from_millis(200));
+        let pieces = parser.feed(&session.text()[seen..]);
+        seen = session.text().len();
+        if parser.started()
+            && let Some(step) = step.take()
+        {
+            step.done("");
+        }
+        let mut wrong = None;
+        for piece in pieces {
+            match piece {
+                Piece::Output(text) => write(out, &text)?,
+                Piece::Line(line) => {
+                    if let Some(step) = step.as_ref() {
+                        step.detail(line.trim());
+                    }
+                    wrong = wrong.or_else(|| trouble(&line));
+                }
+            }
+        }
+        if let Some(status) = parser.status() {
+            return Ok(status);
+        }
+        if let Some(wrong) = wrong {
+            // The lines after a panic's first say more.
+            while session.age() < bound && session.wait(LAST_WORDS) == Event::Output {}
+            return Err(Error::Guest(wrong));
+        }
+        if event == Event::End {
+            let when = if parser.started() { "ended" } else { "started" };
+            let why = format!("the machine ended before the command {when}");
+            return Err(Error::Guest(why));
+        }
+        if session.age() >= bound {
+            let seconds = bound.as_secs();
+            return Err(Error::Timeout { seconds });
+        }
+        if parser.started() && session.silence() >= STILL {
+            // A command may write what looks like a panic; a machine that panicked writes no more.
+            let last = session.text().lines().rev().take(TAIL);
+            if let Some(wrong) = last.filter_map(trouble).last() {
+                return Err(Error::Guest(wrong));
+            }
+        }
+        if !parser.started() && session.silence() >= SILENCE {
+            let seconds = SILENCE.as_secs();
+            let why = format!("it hangs: no output for {seconds} s while it boots");
+            return Err(Error::Guest(why));
+        }
+    }
+}
+
+/// Writes output: a character is a byte of the console.
+fn write(out: &mut dyn Write, text: &str) -> Result<()> {
+    let bytes: Vec<u8> = text.chars().map(|c| c as u8).collect();
+    out.write_all(&bytes)
+        .and_then(|()| out.flush())
+        .map_err(|e| Error::Guest(format!("its output can't be written: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    const CONSOLE: &str = "booting\nPARTITA-GUEST-BEGIN\none\ntwo\n\nPARTITA-GUEST-END 3\nbye\n";
+
+    /// Output and lines outside it.
+    fn parse(pieces: &[&str]) -> (String, Vec<String>, Option<u8>) {
+        let mut parser = Parser::default();
+        let (mut output, mut lines) = (String::new(), Vec::new());
+        for piece in pieces.iter().flat_map(|text| parser.feed(text)) {
+            match piece {
+                Piece::Output(text) => output.push_str(&text),
+                Piece::Line(line) => lines.push(line),
+            }
+        }
+        (output, lines, parser.status())
+    }
+
+    #[test]
+    fn output_is_between_the_marks() {
+        let (output, lines, status) = parse(&[CONSOLE]);
+        assert_eq!(output, "one\ntwo\n");
+        assert_eq!(lines, ["booting", "bye"]);
+        assert_eq!(status, Some(3));
+    }
+
+    #[test]
+    fn pieces_of_any_size_give_the_same() {
+        for size in 1..CONSOLE.len() {
+            let pieces: Vec<&str> = (0..CONSOLE.len())
+                .step_by(size)
+                .map(|at| &CONSOLE[at..CONSOLE.len().min(at + size)])
+                .collect();
+            assert_eq!(parse(&pieces), parse(&[CONSOLE]), "{size}");
+        }
+    }
+
+    #[test]
+    fn output_without_a_line_end_stays_so() {
+        let (output, _, status) = parse(&["PARTITA-GUEST-BEGIN\nx\nPARTITA-GUEST-END 0\n"]);
+        assert_eq!((output.as_str(), status), ("x", Some(0)));
+        let (output, _, status) = parse(&["PARTITA-GUEST-BEGIN\n\nPARTITA-GUEST-END 255\n"]);
+        assert_eq!((output.as_str(), status), ("", Some(255)));
+    }
+
+    #[test]
+    fn output_comes_before_the_end_is_known() {
+        let mut parser = Parser::default();
+        let pieces = parser.feed("PARTITA-GUEST-BEGIN\nprompt> ");
+        assert_eq!(pieces, [Piece::Output("prompt> ".into())]);
+        assert_eq!(parser.feed("\n"), []);
+        assert_eq!(parser.feed("x"), [Piece::Output("\nx".into())]);
+    }
+
+    #[test]
+    fn a_mark_without_a_status_is_output() {
+        let (output, _, status) =
+            parse(&["PARTITA-GUEST-BEGIN\n\nPARTITA-GUEST-END x\n\nPARTITA-GUEST-END 1\n"]);
+        assert_eq!(output, "\nPARTITA-GUEST-END x\n");
+        assert_eq!(status, Some(1));
+    }
+
+    #[test]
+    fn panics_are_told_apart() {
+        let linux = trouble("[ 1.0] Kernel panic - not syncing: VFS").unwrap();
+        assert!(linux.starts_with("its kernel panicked"), "{linux}");
+        assert!(trouble("KERNEL|PANIC: x").unwrap().contains("under it"));
+        assert!(trouble("MON|ERROR: y").unwrap().contains("domain"));
+        assert_eq!(trouble("[ 0.0] Linux version 6.1"), None);
+    }
+
+    /// Follows a program that behaves like a machine with a guest.
+    fn pretend(name: &str, script: &str) -> (Result<u8>, String) {
+        let folder = std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let log = folder.join("log");
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let session = Session::start(command, &log).unwrap();
+        let mut out = Vec::new();
+        let result = follow(session, &log, Duration::from_secs(20), &mut out);
+        std::fs::remove_dir_all(folder).unwrap();
+        (result, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_command_in_a_machine() {
+        let script = "printf 'a\\nPARTITA-GUEST-BEGIN\\nb\\n\\nPARTITA-GUEST-END 7\\nc\\n'";
+        let (result, out) = pretend("command", script);
+        assert_eq!((result.unwrap(), out.as_str()), (7, "b\n"));
+    }
+
+    #[test]
+    fn a_machine_that_ends_early() {
+        let (result, out) = pretend("early", "echo a; echo PARTITA-GUEST-BEGIN; echo b");
+        let error = result.unwrap_err().to_string();
+        assert_eq!(error, "guest: the machine ended before the command ended");
+        assert_eq!(out, "b");
+    }
+
+    #[test]
+    fn a_machine_that_panics_is_not_waited_for() {
+        let script = "echo 'Kernel panic - not syncing: x'; exec sleep 15";
+        let error = pretend("panic", script).0.unwrap_err().to_string();
+        assert!(error.starts_with("guest: its kernel panicked"), "{error}");
+    }
+}

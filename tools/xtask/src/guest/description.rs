@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Changes a system description for a guest of another size or another command line: sizes of
+//! regions and capabilities follow from `partita_guest_protocol::layout`, the rest of the text stays
+//! as it is.
+
+use partita_guest_protocol::layout;
+use partita_papr::HptOrder;
+use roxmltree::{Document, Node};
+use std::ops::Range;
+
+/// The unit of guest memory, bytes.
+pub const MEMORY_UNIT: u64 = 16 << 20;
+
+/// Untyped capabilities that `memslots` takes for guest memory, at most.
+const UNTYPED_COUNT: u64 = 7;
+
+/// What to change.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Guest memory, bytes; a multiple of [`MEMORY_UNIT`].
+    pub memory: Option<u64>,
+    /// What to add to the command line.
+    pub append: String,
+}
+
+/// Files that the guests of a system are started from.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Files {
+    /// Names of kernels.
+    pub kernels: Vec<String>,
+    /// Names of first file systems.
+    pub initrds: Vec<String>,
+}
+
+/// Whether a description has a guest, and the files of all guests.
+pub fn files(text: &str) -> Result<Option<Files>, String> {
+    let document = parse(text)?;
+    let values = |name: &str| -> Vec<String> {
+        let mut values: Vec<String> = machines(&document)
+            .filter_map(|vm| vm.attribute(name).map(String::from))
+            .collect();
+        values.sort();
+        values.dedup();
+        values
+    };
+    let files = Files {
+        kernels: values("kernel"),
+        initrds: values("initrd"),
+    };
+    Ok(machines(&document).next().map(|_| files))
+}
+
+/// The description with the changes made.
+pub fn change(text: &str, changes: &Changes) -> Result<String, String> {
+    let document = parse(text)?;
+    let mut edits = Edits::default();
+    if !changes.append.is_empty() {
+        for vm in machines(&document) {
+            let line = vm.attribute("cmdline").unwrap_or_default();
+            edits.set(&vm, "cmdline", format!("{line} {}", changes.append).trim());
+        }
+    }
+    if let Some(memory) = changes.memory {
+        resize(&document, memory, &mut edits)?;
+    }
+    Ok(edits.apply(text))
+}
+
+fn parse(text: &str) -> Result<Document<'_>, String> {
+    Document::parse(text).map_err(|e| e.to_string())
+}
+
+fn machines<'a>(document: &'a Document<'a>) -> impl Iterator<Item = Node<'a, 'a>> {
+    document
+        .descendants()
+        .filter(|n| n.has_tag_name("virtual_machine"))
+}
+
+fn resize(document: &Document, memory: u64, edits: &mut Edits) -> Result<(), String> {
+    if memory == 0 || !memory.is_multiple_of(MEMORY_UNIT) {
+        return Err(format!("guest memory {memory:#x}: no multiple of 16 MiB"));
+    }
+    let mut vms = machines(document);
+    let (Some(vm), None) = (vms.next(), vms.next()) else {
+        return Err("guest memory can be chosen where there is one guest".into());
+    };
+    let name = vm.attribute("name").unwrap_or_default();
+    let order = layout::hpt_order(memory);
+    let table =
+        HptOrder::new(order).ok_or_else(|| format!("guest memory {memory:#x}: too much"))?;
+    let (size, count) = untyped(memory);
+    let vcpus = vm.children().filter(|n| n.has_tag_name("vcpu")).count() as u64;
+    edits.set(&vm, "memory", &hex(memory));
+    edits.set(&vm, "hpt_order", &order.to_string());
+    let regions = [
+        ("page_state", layout::page_state_bytes(size * count)),
+        ("rev", layout::rev_bytes(table)),
+        ("rmap", layout::rmap_bytes(memory)),
+        ("dirty_log", layout::dirty_log_bytes(memory)),
+        ("vpa_areas", layout::vpa_areas_bytes(vcpus)),
+        ("vpa_views", layout::vpa_views_bytes(vcpus)),
+        ("vm_state", layout::vm_state_bytes(vcpus)),
+    ];
+    for (name, bytes) in regions {
+        let region = find(document.root(), "memory_region", "name", name)?;
+        let page = match region.attribute("page_size") {
+            Some(text) => number(text)?,
+            None => 0x1000,
+        };
+        edits.set(&region, "size", &hex(bytes.next_multiple_of(page)));
+    }
+    // The domain with the guest's memory is the one that has its address space.
+    let space = find(document.root(), "cap_gspace", "vm", name)?;
+    let caps = space.parent().unwrap_or(space);
+    let memory_cap = find(caps, "cap_untyped", "slot", "1")?;
+    edits.set(&memory_cap, "size", &hex(size));
+    edits.set(&memory_cap, "count", &count.to_string());
+    let frames = find(caps, "cap_cnode", "slot", "8")?;
+    let radix = layout::frames_radix(size * count);
+    edits.set(&frames, "radix", &radix.to_string());
+    Ok(())
+}
+
+/// Size and count of the untyped capabilities for guest memory: the smallest power of two of which
+/// few enough are needed.
+fn untyped(memory: u64) -> (u64, u64) {
+    let size = memory
+        .div_ceil(UNTYPED_COUNT)
+        .next_power_of_two()
+        .max(layout::CHUNK_BYTES);
+    (size, memory.div_ceil(size))
+}
+
+fn find<'a>(
+    from: Node<'a, 'a>,
+    tag: &str,
+    name: &str,
+    value: &str,
+) -> Result<Node<'a, 'a>, String> {
+    from.descendants()
+        .find(|n| n.has_tag_name(tag) && n.attribute(name) == Some(value))
+        .ok_or_else(|| format!("no <{tag} {name}=\"{value}\">"))
+}
+
+/// A number as a description has it: `0x` or decimal, with underscores.
+fn number(text: &str) -> Result<u64, String> {
+    let plain = text.replace('_', "");
+    match plain.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => plain.parse(),
+    }
+    .ok()
+    .filter(|n| *n > 0)
+    .ok_or_else(|| format!("`{text}` is no size"))
+}
+
+fn hex(value: u64) -> String {
+    format!("{value:#x}")
+}
+
+/// Replacements in a text.
+#[derive(Default)]
+struct Edits(Vec<(Range<usize>, String)>);
+
+impl Edits {
+    /// Gives an element's attribute a value.
+    fn set(&mut self, node: &Node, name: &str, value: &str) {
+        let value = value
+            .replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('"', "&quot;")
+            .replace('\'', "&apos;");
+        match node.attribute_node(name) {
+            Some(attribute) => self.0.push((attribute.range_value(), value)),
+            None => {
+                // After `<tag`.
+                let at = node.range().start + 1 + node.tag_name().name().len();
+                self.0.push((at..at, format!(" {name}=\"{value}\"")));
+            }
+        }
+    }
+
+    /// The text with all replacements; each place has at most one.
+    fn apply(mut self, text: &str) -> String {
+        self.0.sort_by_key(|(range, _)| range.start);
+        let mut changed = text.to_string();
+        for (range, value) in self.0.into_iter().rev() {
+            changed.replace_range(range, &value);
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINUX: &str = include_str!("../../../../systems/linux/linux.system");
+
+    fn attribute(text: &str, tag: &str, key: (&str, &str), name: &str) -> String {
+        let document = Document::parse(text).unwrap();
+        let node = find(document.root(), tag, key.0, key.1).unwrap();
+        node.attribute(name).unwrap_or("none").to_string()
+    }
+
+    #[test]
+    fn the_size_in_the_file_is_what_is_computed_for_it() {
+        let changes = Changes {
+            memory: Some(1 << 30),
+            append: String::new(),
+        };
+        let changed = change(LINUX, &changes).unwrap();
+        let pairs = |text: &str| -> Vec<(String, String)> {
+            let document = Document::parse(text).unwrap();
+            let attributes = document.descendants().flat_map(|n| n.attributes());
+            attributes
+                .map(|a| (a.name().to_string(), a.value().to_string()))
+                .collect()
+        };
+        for ((name, old), (_, new)) in pairs(LINUX).iter().zip(pairs(&changed)) {
+            if old != &new {
+                assert_eq!(number(old).unwrap(), number(&new).unwrap(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_smaller_guest() {
+        let changes = Changes {
+            memory: Some(256 << 20),
+            append: String::new(),
+        };
+        let text = change(LINUX, &changes).unwrap();
+        let vm = ("name", "linux");
+        assert_eq!(
+            attribute(&text, "virtual_machine", vm, "memory"),
+            "0x10000000"
+        );
+        assert_eq!(attribute(&text, "virtual_machine", vm, "hpt_order"), "22");
+        let region = |name| attribute(&text, "memory_region", ("name", name), "size");
+        // 2^18 entries of 24 bytes.
+        assert_eq!(region("rev"), "0x600000");
+        // 0x80000 bytes, in pages of 2 MiB.
+        assert_eq!(region("rmap"), "0x200000");
+        assert_eq!(region("dirty_log"), "0x2000");
+        let cap = |name| attribute(&text, "cap_untyped", ("count", "4"), name);
+        assert_eq!(cap("size"), "0x4000000");
+    }
+
+    #[test]
+    fn untyped_holds_the_memory() {
+        for units in 1..300 {
+            let memory = units * MEMORY_UNIT;
+            let (size, count) = untyped(memory);
+            assert!(size.is_power_of_two() && count <= UNTYPED_COUNT);
+            assert!(size * count >= memory && size * (count - 1) < memory);
+        }
+    }
+
+    #[test]
+    fn the_command_line_grows() {
+        let changes = Changes {
+            memory: None,
+            append: "a=\"b\" c<d&e".into(),
+        };
+        let text = change(LINUX, &changes).unwrap();
+        let line = attribute(&text, "virtual_machine", ("name", "linux"), "cmdline");
+        assert_eq!(line, "console=hvc0 a=\"b\" c<d&e");
+        let bare = r#"<system><virtual_machine name="x" kernel="k"/></system>"#;
+        let text = change(bare, &changes).unwrap();
+        let line = attribute(&text, "virtual_machine", ("name", "x"), "cmdline");
+        assert_eq!(line, "a=\"b\" c<d&e");
+    }
+
+    #[test]
+    fn what_can_not_be_done_is_said() {
+        let memory = |bytes, text: &str| {
+            let changes = Changes {
+                memory: Some(bytes),
+                append: String::new(),
+            };
+            change(text, &changes).unwrap_err()
+        };
+        assert!(memory(1 << 20, LINUX).contains("multiple of 16 MiB"));
+        assert!(memory(1 << 30, "<system/>").contains("one guest"));
+        let bare = r#"<system><virtual_machine name="x" kernel="k"/></system>"#;
+        assert_eq!(
+            memory(1 << 30, bare),
+            "no <memory_region name=\"page_state\">"
+        );
+    }
+
+    #[test]
+    fn files_are_those_of_the_guests() {
+        let expected = Files {
+            kernels: vec!["vmlinux".into()],
+            initrds: vec!["initrd.cpio".into()],
+        };
+        assert_eq!(files(LINUX).unwrap(), Some(expected));
+        assert_eq!(files("<system/>").unwrap(), None);
+        assert!(files("<system>").is_err());
+    }
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Systems with Linux guests: their kernel and first file system, and commands that run in them.
+
+mod console;
+mod cpio;
+mod description;
+mod fetch;
+mod initramfs;
+
+use crate::error::{Error, Result, copy, read, read_bytes, write};
+use crate::qemu::Machine;
+use crate::system::System;
+use crate::workspace::Workspace;
+use clap::Args;
+use fetch::{Cache, KERNELS};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Bound of a command's run, if the user names none.
+const BOUND: Duration = Duration::from_secs(600);
+
+/// What the guest is, and what it does.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Options {
+    /// The guest's kernel: debian-6.1, debian-6.12, debian-6.12-64k (downloaded), or an ELF file.
+    #[arg(long, value_name = "NAME|FILE")]
+    guest_kernel: Option<String>,
+    /// The guest's first file system, a cpio archive; made of busybox if none is named.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["exec", "share"])]
+    guest_initrd: Option<PathBuf>,
+    /// More for the guest's command line.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    guest_append: Option<String>,
+    /// The guest's memory, such as 512M or 1G: a multiple of 16 MiB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    guest_memory: Option<u64>,
+    /// Run a command in the guest: its output and its exit status are ours.
+    #[arg(long, value_name = "COMMAND")]
+    pub exec: Option<String>,
+    /// Copy a folder to /share of the guest.
+    #[arg(long, value_name = "FOLDER")]
+    share: Option<PathBuf>,
+}
+
+impl Options {
+    fn any(&self) -> bool {
+        self.guest_kernel.is_some()
+            || self.guest_initrd.is_some()
+            || self.guest_append.is_some()
+            || self.guest_memory.is_some()
+            || self.exec.is_some()
+            || self.share.is_some()
+    }
+}
+
+/// Bytes in a size with an optional suffix M or G (binary).
+fn size(text: &str) -> std::result::Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "a number with M or G after it".to_string())?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|bytes| *bytes > 0 && bytes.is_multiple_of(description::MEMORY_UNIT))
+        .ok_or_else(|| "a multiple of 16 MiB".to_string())
+}
+
+/// Gets the files of a system's guests and makes a description for them; a system without guests
+/// stays as it is. `download`: whether files may be downloaded.
+pub fn prepare(
+    workspace: &Workspace,
+    system: System,
+    options: &Options,
+    download: bool,
+) -> Result<System> {
+    let content = |why| Error::Content {
+        path: system.file.clone(),
+        why,
+    };
+    let text = read(&system.file)?;
+    let Some(files) = description::files(&text).map_err(content)? else {
+        if options.any() {
+            let why = format!("system {} has no guest to take such options", system.name);
+            return Err(Error::Usage(why));
+        }
+        return Ok(system);
+    };
+    let folder = workspace.target.join("guest").join(&system.name);
+    let cache = Cache::new(&workspace.target, download);
+    if !files.kernels.is_empty() {
+        let kernel = kernel(&cache, options.guest_kernel.as_deref())?;
+        for name in &files.kernels {
+            copy(&kernel, &folder.join(name))?;
+        }
+    }
+    if !files.initrds.is_empty() {
+        let archive = match &options.guest_initrd {
+            Some(file) => read_bytes(file)?,
+            None => initramfs::make(
+                &read_bytes(&cache.busybox()?)?,
+                options.exec.as_deref(),
+                options.share.as_deref(),
+            )?,
+        };
+        for name in &files.initrds {
+            write(&folder.join(name), &archive)?;
+        }
+    }
+    let changes = description::Changes {
+        memory: options.guest_memory,
+        append: options.guest_append.clone().unwrap_or_default(),
+    };
+    let text = description::change(&text, &changes).map_err(content)?;
+    let file = folder.join(format!("{}.system", system.name));
+    write(&file, text)?;
+    Ok(System { file, ..system })
+}
+
+/// The file of the chosen kernel.
+fn kernel(cache: &Cache, choice: Option<&str>) -> Result<PathBuf> {
+    let name = choice.unwrap_or(KERNELS[0].name);
+    if let Some(kernel) = KERNELS.iter().find(|k| k.name == name) {
+        return cache.kernel(kernel);
+    }
+    let file = Path::new(name);
+    if !file.is_file() {
+        return Err(Error::Unknown {
+            kind: "guest kernel",
+            name: name.into(),
+            known: KERNELS
+                .iter()
+                .map(|k| k.name.to_string())
+                .chain(["an ELF file".to_string()])
+                .collect(),
+        });
+    }
+    if !read_bytes(file)?.starts_with(b"\x7fELF") {
+        return Err(Error::Content {
+            path: file.into(),
+            why: "no ELF file: the guest needs vmlinux, not a boot wrapper".into(),
+        });
+    }
+    Ok(file.into())
+}
+
+/// Boots a machine whose guest runs the command of `--exec`: its output goes to standard output.
+/// Fails with [`Error::GuestStatus`] unless it ends with 0.
+pub fn exec(workspace: &Workspace, machine: &Machine, bound: Option<Duration>) -> Result<()> {
+    let log = workspace.target.join("guest/console.log");
+    let session = machine.watched(&log)?;
+    let bound = bound.unwrap_or(BOUND);
+    match console::follow(session, &log, bound, &mut std::io::stdout())? {
+        0 => Ok(()),
+        status => Err(Error::GuestStatus(status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("512M"), Ok(512 << 20));
+        assert_eq!(size("1G"), Ok(1 << 30));
+        assert_eq!(size("16777216"), Ok(16 << 20));
+        for wrong in ["", "M", "1", "17M", "0", "1T", "99999999999999G", "-1G"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn kernels_have_names_or_are_files() {
+        let folder = std::env::temp_dir().join(format!("xtask-kernel-{}", std::process::id()));
+        let cache = Cache::new(&folder, false);
+        let unknown = kernel(&cache, Some("debian-5")).unwrap_err().to_string();
+        assert!(unknown.contains("debian-6.1, debian-6.12"), "{unknown}");
+        let file = folder.join("k");
+        write(&file, "gzip").unwrap();
+        let name = file.to_str().unwrap();
+        assert!(
+            kernel(&cache, Some(name))
+                .unwrap_err()
+                .to_string()
+                .contains("no ELF file")
+        );
+        write(&file, b"\x7fELF and more").unwrap();
+        assert_eq!(kernel(&cache, Some(name)).unwrap(), file);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
