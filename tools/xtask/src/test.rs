@@ -2,7 +2,7 @@
 //! `cargo xtask test`: everything that must be true of a commit.
 
 use crate::build::{Builder, Image};
-use crate::error::{Error, Result, make_folder};
+use crate::error::{Error, Result, make_folder, write};
 use crate::plan::{self, Choice, Dialogue, Job, Next, Progress, Subject};
 use crate::process;
 use crate::protocol::{self, Line, Verdict};
@@ -24,6 +24,8 @@ const END: Duration = Duration::from_secs(30);
 /// How often a quiet console is looked at.
 const TICK: Duration = Duration::from_millis(200);
 
+/// Lines of a failed host test run that are shown.
+const LINES: usize = 60;
 /// What the kernel prints when it cannot go on: no test survives it.
 const KERNEL_DOWN: [&str; 2] = ["KERNEL|PANIC", "KERNEL|CRASH"];
 
@@ -166,17 +168,29 @@ fn host_tests(workspace: &Workspace, tally: &mut Tally) {
     if status.success() && failed.is_empty() {
         return step.done(&format!("{passed} passed"));
     }
-    step.line(&printed.out);
+    let log = workspace.target.join("test-logs/host-tests.log");
+    if let Err(error) = write(&log, format!("{}\n{}", printed.out, printed.err)) {
+        step.line(&error.to_string());
+    }
     if failed.is_empty() {
-        step.line(&printed.err);
+        step.line(&last_lines(&printed.err, LINES));
         tally
             .failures
             .push(format!("host tests: cargo test: {status}"));
+    } else {
+        step.line(&last_lines(&printed.out, LINES));
     }
+    step.line(&format!("all of it: {}", log.display()));
     step.failed(&format!("{passed} passed, {} failed", failed.len()));
     tally
         .failures
         .extend(failed.iter().map(|name| format!("host test {name}")));
+}
+
+/// The end of a text.
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
 /// How many tests passed, and the names of those that did not, in cargo's output.
@@ -447,6 +461,12 @@ mod tests {
                     test result: ok. 41 passed; 0 failed; 0 ignored\n";
         assert_eq!(count_cargo_tests(text), (42, vec!["c".to_string()]));
         assert_eq!(count_cargo_tests(""), (0, vec![]));
+    }
+
+    #[test]
+    fn the_end_of_a_text_is_shown() {
+        assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc");
+        assert_eq!(last_lines("a", 2), "a");
     }
 
     #[test]
