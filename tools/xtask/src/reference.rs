@@ -63,7 +63,7 @@ pub fn line(name: &str, measured: Option<u64>, row: Option<&Row>) -> (String, bo
     (text.trim_end().to_string(), holds)
 }
 
-/// Head of the table that [`line`] prints.
+/// Head of the table that [`line()`] prints.
 pub fn head() -> String {
     format!(
         "{:<28} {:>11} {:>10} {:>11}",
