@@ -77,6 +77,8 @@ struct Rings {
 pub struct Server<R> {
     uart: Uart<R>,
     clients: [Option<Rings>; MAX_CLIENTS],
+    /// One more than the number of the last client.
+    end: usize,
     /// Who is typed to.
     selected: usize,
     escaped: bool,
@@ -102,6 +104,7 @@ impl<R: Registers> Server<R> {
         Server {
             uart,
             clients: [const { None }; MAX_CLIENTS],
+            end: 0,
             selected: 0,
             escaped: false,
             sender: 0,
@@ -114,6 +117,7 @@ impl<R: Registers> Server<R> {
     pub fn add_client(&mut self, client: ClientId, console: SharedMemoryRef<'static, Console>) {
         let (tx, rx) = rings(console);
         let strategy = InitializationStrategy::ReadState;
+        self.end = self.end.max(client.0 + 1);
         self.clients[client.0] = Some(Rings {
             tx: RingBuffer::new(tx, strategy),
             rx: RingBuffer::new(rx, strategy),
@@ -125,7 +129,8 @@ impl<R: Registers> Server<R> {
         self.statistics
     }
 
-    /// The port interrupted, or a client notified: moves bytes both ways as far as they go.
+    /// The port interrupted, or a client notified: moves bytes both ways as far as they go. Answers who
+    /// has to be notified: for whom something was typed, or whose ring was full and is not any more.
     pub fn poll(&mut self) -> Clients {
         let mut notify = Clients::default();
         self.uart.acknowledge();
@@ -173,13 +178,7 @@ impl<R: Registers> Server<R> {
                 break;
             }
             let mut bytes = [0; FIFO_SIZE];
-            let mut count = 0;
-            while count < FIFO_SIZE
-                && let Some(byte) = self.next_byte(notify)
-            {
-                bytes[count] = byte;
-                count += 1;
-            }
+            let count = self.gather(&mut bytes, notify);
             if count == 0 {
                 self.uart.set_transmit_interrupt(false);
                 return;
@@ -190,32 +189,54 @@ impl<R: Registers> Server<R> {
         self.uart.set_transmit_interrupt(true);
     }
 
-    /// The next byte to send. Clients take turns by lines.
-    fn next_byte(&mut self, notify: &mut Clients) -> Option<u8> {
-        for _ in 0..=MAX_CLIENTS {
+    /// The next bytes to send; answers how many. Clients take turns by lines.
+    fn gather(&mut self, bytes: &mut [u8; FIFO_SIZE], notify: &mut Clients) -> usize {
+        let mut count = 0;
+        // Every client is asked once after the last that had something.
+        let mut asked = 0;
+        while count < FIFO_SIZE && asked <= self.end {
+            asked += 1;
             let sender = self.sender;
-            if let Some(rings) = &mut self.clients[sender] {
-                match rings.tx.dequeue() {
-                    Ok(Some(byte)) => {
-                        // Who found its ring full learns that there is room again.
-                        notify.add(sender);
-                        self.quantum -= 1;
-                        if byte == b'\n' || self.quantum == 0 {
-                            self.next_sender();
-                        }
-                        return Some(byte);
-                    }
-                    Ok(None) => {}
-                    Err(error) => self.cut_off(sender, error),
+            let Some(rings) = &mut self.clients[sender] else {
+                self.next_sender();
+                continue;
+            };
+            let filled = match rings.tx.num_filled_slots() {
+                Ok(filled) => filled,
+                Err(error) => {
+                    self.cut_off(sender, error);
+                    continue;
+                }
+            };
+            if filled == rings.tx.capacity() {
+                // Who found its ring full learns that there is room again.
+                notify.add(sender);
+            }
+            let most = filled.min(FIFO_SIZE - count).min(self.quantum);
+            let mut end_of_line = false;
+            for slot in &mut bytes[count..count + most] {
+                *slot = rings.tx.force_dequeue();
+                count += 1;
+                self.quantum -= 1;
+                asked = 0;
+                end_of_line = *slot == b'\n';
+                if end_of_line {
+                    break;
                 }
             }
-            self.next_sender();
+            if most == 0 || end_of_line || self.quantum == 0 {
+                self.next_sender();
+            }
         }
-        None
+        count
     }
 
     fn next_sender(&mut self) {
-        self.sender = (self.sender + 1) % MAX_CLIENTS;
+        self.sender = if self.sender + 1 < self.end {
+            self.sender + 1
+        } else {
+            0
+        };
         self.quantum = QUANTUM;
     }
 
@@ -307,7 +328,7 @@ mod tests {
         server.add_client(id(0), shared);
         let mut client = Client::new(share(console), || ());
         writeln!(client, "hello {}", 1).unwrap();
-        assert_eq!(numbers(server.poll()), [0]);
+        assert_eq!(numbers(server.poll()), [], "its ring was not full");
         assert_eq!(port.0.borrow().output, b"hello 1\r\n");
         port.0.borrow_mut().input.extend(b"ok");
         assert_eq!(numbers(server.poll()), [0]);
@@ -455,8 +476,9 @@ mod tests {
         assert_eq!(client.try_write(b"cdefghijklm"), Ok(true));
         assert_eq!(client.try_write(b"n"), Ok(false));
         assert_eq!((client.is_sent(), calls.get()), (Ok(false), 5));
+        assert_eq!(numbers(server.poll()), [0], "there is room again");
         while client.is_sent() == Ok(false) {
-            server.poll();
+            assert_eq!(numbers(server.poll()), []);
         }
         let mut expected = vec![b'a'; 500];
         expected.extend(b"cdefghijklm");
