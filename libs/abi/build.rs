@@ -91,9 +91,18 @@ fn enumeration(out: &mut String, name: &str, doc: &str, variants: &[(String, Str
         writeln!(out, "    /// {doc}\n    {variant} = {i},").unwrap();
     }
     writeln!(out, "}}\nimpl {name} {{").unwrap();
-    writeln!(out, "    /// How many there are.\n    pub const COUNT: usize = {};", variants.len())
-        .unwrap();
-    writeln!(out, "    /// All of them, in numeric order.\n    pub const ALL: [{name}; {}] = [", variants.len()).unwrap();
+    writeln!(
+        out,
+        "    /// How many there are.\n    pub const COUNT: usize = {};",
+        variants.len()
+    )
+    .unwrap();
+    writeln!(
+        out,
+        "    /// All of them, in numeric order.\n    pub const ALL: [{name}; {}] = [",
+        variants.len()
+    )
+    .unwrap();
     for (variant, _) in variants {
         writeln!(out, "        {name}::{variant},").unwrap();
     }
@@ -118,14 +127,37 @@ fn main() {
     let text = std::fs::read_to_string(&path).expect("kernel-config/abi.toml is readable");
     let abi: Abi = toml::from_str(&text).expect("kernel-config/abi.toml is valid");
     let mut out = String::new();
-    module(&mut out, "address_space", "Virtual addresses and message sizes.", &abi.address_space);
+    module(
+        &mut out,
+        "address_space",
+        "Virtual addresses and message sizes.",
+        &abi.address_space,
+    );
     module(&mut out, "limits", "Limits of the kernel.", &abi.limits);
-    module(&mut out, "microkit", "CSpace and limits of a Microkit PD.", &abi.microkit);
-    module(&mut out, "init_cnode", "Slots of the root task's CNode at boot.", &abi.init_cnode);
+    module(
+        &mut out,
+        "microkit",
+        "CSpace and limits of a Microkit PD.",
+        &abi.microkit,
+    );
+    module(
+        &mut out,
+        "init_cnode",
+        "Slots of the root task's CNode at boot.",
+        &abi.init_cnode,
+    );
 
-    let objects: Vec<_> =
-        abi.object.iter().map(|o| (o.name.clone(), o.doc.clone())).collect();
-    enumeration(&mut out, "ObjectType", "Objects that `UntypedRetype` makes.", &objects);
+    let objects: Vec<_> = abi
+        .object
+        .iter()
+        .map(|o| (o.name.clone(), o.doc.clone()))
+        .collect();
+    enumeration(
+        &mut out,
+        "ObjectType",
+        "Objects that `UntypedRetype` makes.",
+        &objects,
+    );
     writeln!(out, "impl ObjectType {{").unwrap();
     writeln!(out, "    /// log2 of the size in bytes; of one slot for a CNode; 0 where the caller gives it.\n    pub const fn bits(self) -> u32 {{\n        match self {{").unwrap();
     for o in &abi.object {
@@ -141,19 +173,50 @@ fn main() {
     writeln!(out, "/// System call numbers (r0).\npub mod syscall {{").unwrap();
     for (i, s) in abi.syscall.iter().enumerate() {
         let number = -(i as i64 + 1);
-        let debug = if s.debug { " (debug configuration only)" } else { "" };
-        writeln!(out, "    /// `seL4_{}`{debug}.\n    pub const {}: isize = {number};", s.name, constant(&s.name)).unwrap();
+        let debug = if s.debug {
+            " (debug configuration only)"
+        } else {
+            ""
+        };
+        writeln!(
+            out,
+            "    /// `seL4_{}`{debug}.\n    pub const {}: isize = {number};",
+            s.name,
+            constant(&s.name)
+        )
+        .unwrap();
     }
-    let debug = abi.syscall.iter().position(|s| s.debug).unwrap_or(abi.syscall.len());
-    writeln!(out, "    /// Lowest number in every configuration.\n    pub const LAST: isize = -{debug};").unwrap();
-    writeln!(out, "    /// Lowest number in the debug configuration.\n    pub const LAST_DEBUG: isize = -{};", abi.syscall.len()).unwrap();
-    writeln!(out, "    /// Names, from -1 down.\n    pub const NAMES: [&str; {}] = [", abi.syscall.len()).unwrap();
+    let debug = abi
+        .syscall
+        .iter()
+        .position(|s| s.debug)
+        .unwrap_or(abi.syscall.len());
+    writeln!(
+        out,
+        "    /// Lowest number in every configuration.\n    pub const LAST: isize = -{debug};"
+    )
+    .unwrap();
+    writeln!(
+        out,
+        "    /// Lowest number in the debug configuration.\n    pub const LAST_DEBUG: isize = -{};",
+        abi.syscall.len()
+    )
+    .unwrap();
+    writeln!(
+        out,
+        "    /// Names, from -1 down.\n    pub const NAMES: [&str; {}] = [",
+        abi.syscall.len()
+    )
+    .unwrap();
     for s in &abi.syscall {
         writeln!(out, "        \"{}\",", s.name).unwrap();
     }
     writeln!(out, "    ];\n}}").unwrap();
 
-    let mut invocations = vec![("InvalidInvocation".to_string(), "No invocation.".to_string())];
+    let mut invocations = vec![(
+        "InvalidInvocation".to_string(),
+        "No invocation.".to_string(),
+    )];
     for i in &abi.invocation {
         let mut doc = format!("`{}(", i.name);
         doc.push_str(&i.args.join(", "));
@@ -167,11 +230,24 @@ fn main() {
         doc.push('`');
         invocations.push((i.name.clone(), doc));
     }
-    enumeration(&mut out, "InvocationLabel", "Labels of invocations.", &invocations);
+    enumeration(
+        &mut out,
+        "InvocationLabel",
+        "Labels of invocations.",
+        &invocations,
+    );
 
-    let errors: Vec<_> =
-        abi.error.iter().map(|e| (e.name.clone(), format!("`seL4_{}`.", e.name))).collect();
-    enumeration(&mut out, "ErrorCode", "Error numbers of invocations (label of the answer).", &errors);
+    let errors: Vec<_> = abi
+        .error
+        .iter()
+        .map(|e| (e.name.clone(), format!("`seL4_{}`.", e.name)))
+        .collect();
+    enumeration(
+        &mut out,
+        "ErrorCode",
+        "Error numbers of invocations (label of the answer).",
+        &errors,
+    );
 
     let faults: Vec<_> = abi
         .fault
@@ -179,14 +255,34 @@ fn main() {
         .map(|f| (f.name.clone(), format!("Message registers: {:?}.", f.words)))
         .collect();
     enumeration(&mut out, "FaultLabel", "Labels of fault messages.", &faults);
-    writeln!(out, "/// Message register numbers of fault messages.\npub mod fault {{").unwrap();
+    writeln!(
+        out,
+        "/// Message register numbers of fault messages.\npub mod fault {{"
+    )
+    .unwrap();
     for f in abi.fault.iter().filter(|f| !f.words.is_empty()) {
-        writeln!(out, "    /// `{}`.\n    pub mod {} {{", f.name, constant(&f.name).to_lowercase()).unwrap();
+        writeln!(
+            out,
+            "    /// `{}`.\n    pub mod {} {{",
+            f.name,
+            constant(&f.name).to_lowercase()
+        )
+        .unwrap();
         let words: Vec<_> = f.words.iter().filter(|w| !w.ends_with("...")).collect();
         for (i, w) in words.iter().enumerate() {
-            writeln!(out, "        /// Word `{w}`.\n        pub const {}: usize = {i};", w.to_uppercase()).unwrap();
+            writeln!(
+                out,
+                "        /// Word `{w}`.\n        pub const {}: usize = {i};",
+                w.to_uppercase()
+            )
+            .unwrap();
         }
-        writeln!(out, "        /// Words in all.\n        pub const LENGTH: usize = {};\n    }}", words.len()).unwrap();
+        writeln!(
+            out,
+            "        /// Words in all.\n        pub const LENGTH: usize = {};\n    }}",
+            words.len()
+        )
+        .unwrap();
     }
     writeln!(out, "}}").unwrap();
 
@@ -197,11 +293,30 @@ fn main() {
         &abi.user_context.registers,
     );
     let mut exits = vec![("None".to_string(), "Not an exit.".to_string())];
-    exits.extend(abi.guest.exits.iter().map(|e| (e.clone(), format!("Exit `{e}`."))));
-    enumeration(&mut out, "GuestExit", "Labels of exits of a guest's processor.", &exits);
-    let actions: Vec<_> =
-        abi.guest.actions.iter().map(|a| (a.clone(), format!("Action `{a}`."))).collect();
-    enumeration(&mut out, "ReplyAction", "Actions of a reply to an exit (label bits 51:48).", &actions);
+    exits.extend(
+        abi.guest
+            .exits
+            .iter()
+            .map(|e| (e.clone(), format!("Exit `{e}`."))),
+    );
+    enumeration(
+        &mut out,
+        "GuestExit",
+        "Labels of exits of a guest's processor.",
+        &exits,
+    );
+    let actions: Vec<_> = abi
+        .guest
+        .actions
+        .iter()
+        .map(|a| (a.clone(), format!("Action `{a}`.")))
+        .collect();
+    enumeration(
+        &mut out,
+        "ReplyAction",
+        "Actions of a reply to an exit (label bits 51:48).",
+        &actions,
+    );
     registers(
         &mut out,
         "vcpu_register",
@@ -216,10 +331,24 @@ fn main() {
 fn registers(out: &mut String, module: &str, doc: &str, names: &[String]) {
     writeln!(out, "/// {doc}\npub mod {module} {{").unwrap();
     for (i, r) in names.iter().enumerate() {
-        writeln!(out, "    /// `{r}`.\n    pub const {}: usize = {i};", r.to_uppercase()).unwrap();
+        writeln!(
+            out,
+            "    /// `{r}`.\n    pub const {}: usize = {i};",
+            r.to_uppercase()
+        )
+        .unwrap();
     }
-    writeln!(out, "    /// Words in all.\n    pub const COUNT: usize = {};", names.len()).unwrap();
-    writeln!(out, "    /// Names, in order.\n    pub const NAMES: [&str; COUNT] = {names:?};\n}}").unwrap();
+    writeln!(
+        out,
+        "    /// Words in all.\n    pub const COUNT: usize = {};",
+        names.len()
+    )
+    .unwrap();
+    writeln!(
+        out,
+        "    /// Names, in order.\n    pub const NAMES: [&str; COUNT] = {names:?};\n}}"
+    )
+    .unwrap();
 }
 
 /// `NBSendRecv` -> `NB_SEND_RECV`, `VMFault` -> `VM_FAULT`.
@@ -229,8 +358,7 @@ fn constant(name: &str) -> String {
     for (i, &c) in chars.iter().enumerate() {
         let starts_word = c.is_uppercase()
             && i > 0
-            && (chars[i - 1].is_lowercase()
-                || chars.get(i + 1).is_some_and(|n| n.is_lowercase()));
+            && (chars[i - 1].is_lowercase() || chars.get(i + 1).is_some_and(|n| n.is_lowercase()));
         if starts_word {
             out.push('_');
         }

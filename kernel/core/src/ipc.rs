@@ -242,7 +242,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// Nobody will answer `caller`'s call or fault: it stops, and repeats the call when it is resumed.
     pub(crate) fn give_up_call(&self, caller: Ref<Tcb>) {
         if self.at(caller).fault_label.get() == 0 {
-            self.rewind(caller);
+            self.take_back_call(caller);
         }
         self.at(caller).fault_label.set(0);
         self.set_state(caller, ThreadState::Inactive);
@@ -435,9 +435,17 @@ impl<M: Machine> Kernel<'_, M> {
         }
         if restart_later {
             if in_syscall {
-                self.rewind(t);
+                self.take_back_call(t);
             }
             self.set_state(t, ThreadState::Inactive);
+        }
+    }
+
+    /// A call is given up: when the thread goes on, it makes the same call again.
+    fn take_back_call(&self, t: Ref<Tcb>) {
+        match self.vcpu_of(t) {
+            Some(v) => self.cancel_exit(t, v),
+            None => self.rewind(t),
         }
     }
 

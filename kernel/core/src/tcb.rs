@@ -269,6 +269,9 @@ impl<M: Machine> Kernel<'_, M> {
             _ => {
                 self.cancel_ipc(t, true);
                 self.at(t).fault_label.set(0);
+                if let Some(v) = self.vcpu_of(t) {
+                    self.restart_vcpu(v);
+                }
                 self.set_state(t, ThreadState::Restart);
                 self.make_ready(t);
             }

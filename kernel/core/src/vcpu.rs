@@ -664,8 +664,10 @@ impl<'k, M: Machine> Kernel<'k, M> {
             }
             Some(ReplyAction::Yield) => {
                 self.set_state(t, ThreadState::Running);
-                self.enqueue(t, false);
-                self.choose_again();
+                if self.schedulable(t) {
+                    self.enqueue(t, false);
+                    self.choose_again();
+                }
             }
             Some(ReplyAction::Idle) => self.idle_vcpu(v, t),
             Some(ReplyAction::Stop) => {
@@ -732,6 +734,27 @@ impl<'k, M: Machine> Kernel<'k, M> {
         v.rest.set(rest::NONE);
         v.ready_since.set(self.m.now());
         self.run_vcpu(t);
+    }
+
+    /// The thread of a vCPU is started by its own capability: what the vCPU rested for is over. A rest
+    /// is only ever that of an inactive thread.
+    pub(crate) fn restart_vcpu(&self, r: Ref<Vcpu>) {
+        let v = self.at(r);
+        if let Some(timer) = self.m.address_of(&v.timer) {
+            self.disarm(timer);
+        }
+        v.rest.set(rest::NONE);
+        if v.pause.get() == pause::PAUSED {
+            v.pause.set(pause::NONE);
+        }
+        v.ready_since.set(self.m.now());
+    }
+
+    /// An exit ends without an answer: a hypercall is made again, any other exit happens again.
+    pub(crate) fn cancel_exit(&self, t: Ref<Tcb>, r: Ref<Vcpu>) {
+        if self.at(r).exit.replace(outstanding::NONE) == outstanding::HYPERCALL {
+            self.rewind(t);
+        }
     }
 
     fn kick_vcpu(&self, v: &Vcpu, t: Ref<Tcb>) {

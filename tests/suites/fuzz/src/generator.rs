@@ -39,7 +39,7 @@ pub const ADDRESSES: [u64; 10] = [
     0x5000_1000,
     0x5001_0000,
     0x5020_0000,
-    0x6000_0000_0,
+    0x6_0000_0000,
     0x2000_0000_0000,
     0x3fff_ffff_f000,
     0x4000_0000_0000,
@@ -198,7 +198,7 @@ fn sensible(r: &mut Random, label: L, words: &mut [u64; MAX_WORDS]) {
         L::HPTInsert => {
             // dw0: AVPN, B, valid; dw1: real address, protection.
             let dw0 = r.below(1 << 20) << 12 | r.below(2) << 2 | 1;
-            let dw1 = guest_address(r) | r.below(4) | 0x10 << 3 * r.below(2);
+            let dw1 = guest_address(r) | r.below(4) | 0x10 << (3 * r.below(2));
             [r.below(1 << 14), dw0, dw1, 0, 0, 0, 0, 0]
         }
         L::HPTRemove => [r.below(1 << 14), 0, 0, 0, 0, 0, 0, 0],

@@ -9,10 +9,22 @@ use testkit::{Case, Kit, Outcome, check, check_eq};
 sel4::root_task!(main = main, panic = testkit::panicked);
 
 const CASES: &[Case] = &[
-    Case { name: "VCPU0001 a hypercall reaches its route and its answer the guest", body: hypercall },
-    Case { name: "VCPU0002 a hypercall without a route goes to the parent", body: unrouted },
-    Case { name: "VCPU0003 an illegal instruction goes to the parent", body: illegal },
-    Case { name: "VCPU0004 access beyond the table is a storage exit", body: storage },
+    Case {
+        name: "VCPU0001 a hypercall reaches its route and its answer the guest",
+        body: hypercall,
+    },
+    Case {
+        name: "VCPU0002 a hypercall without a route goes to the parent",
+        body: unrouted,
+    },
+    Case {
+        name: "VCPU0003 an illegal instruction goes to the parent",
+        body: illegal,
+    },
+    Case {
+        name: "VCPU0004 access beyond the table is a storage exit",
+        body: storage,
+    },
 ];
 
 fn main(boot: &'static sel4::BootInfo) -> ! {
@@ -35,7 +47,16 @@ fn action(a: ReplyAction) -> u64 {
 fn hypercall(kit: &mut Kit) -> Outcome {
     let g = Guest::new(
         kit,
-        &[li(3, 0x58), li(4, 1), li(5, 2), li(11, 8), li(31, 31), HYPERCALL, HYPERCALL, SPIN],
+        &[
+            li(3, 0x58),
+            li(4, 1),
+            li(5, 2),
+            li(11, 8),
+            li(31, 31),
+            HYPERCALL,
+            HYPERCALL,
+            SPIN,
+        ],
     )?;
     g.vcpu.vcpu_resume()?;
     let got = g.exit();
@@ -84,7 +105,14 @@ fn illegal(kit: &mut Kit) -> Outcome {
 
 fn storage(kit: &mut Kit) -> Outcome {
     // lis r9, 0x8 ; ld r10, 0(r9): beyond the 256 KiB of VRMA entries.
-    let g = Guest::new(kit, &[15 << 26 | 9 << 21 | 0x8, 58 << 26 | 10 << 21 | 9 << 16, SPIN])?;
+    let g = Guest::new(
+        kit,
+        &[
+            15 << 26 | 9 << 21 | 0x8,
+            58 << 26 | 10 << 21 | 9 << 16,
+            SPIN,
+        ],
+    )?;
     g.hpt.hpt_set_fault_mode(true)?;
     g.vcpu.vcpu_resume()?;
     let got = g.exit();

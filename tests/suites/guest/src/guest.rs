@@ -3,10 +3,10 @@
 
 use partita_abi::{badge, vcpu_register as register};
 use partita_papr::{HptOrder, PageSize, hash};
+use sel4::init_thread::slot;
 use sel4::{
     CapRights, FrameObjectType, MessageInfo, ObjectBlueprint, RecvWithMRs, VmAttributes, cap,
 };
-use sel4::init_thread::slot;
 use testkit::{Kit, Outcome};
 
 /// log2 of the table's bytes.
@@ -34,7 +34,8 @@ impl Guest {
     /// A guest whose memory from [`ENTRY`] on holds `payload`, VRMA entries for its first 256 KiB, its
     /// exits all at `exits`. It is stopped.
     pub fn new(kit: &mut Kit, payload: &[u32]) -> Outcome<Guest> {
-        let gspace: cap::GSpace = kit.object(ObjectBlueprint::Arch(sel4::ObjectBlueprintArch::GSpace))?;
+        let gspace: cap::GSpace =
+            kit.object(ObjectBlueprint::Arch(sel4::ObjectBlueprintArch::GSpace))?;
         slot::LPID_CONTROL.cap().lpid_control_assign(gspace)?;
         let hpt: cap::Hpt = kit.object(ObjectBlueprint::Arch(sel4::ObjectBlueprintArch::Hpt {
             size_bits: ORDER as usize,
@@ -58,7 +59,11 @@ impl Guest {
             hpt.hpt_insert(ptex.get(), entry.v | 1, entry.r)?;
         }
         let exits = kit.endpoint()?;
-        let parent = kit.mint(exits, CapRights::new(true, false, false, true), badge::FAULT | ID)?;
+        let parent = kit.mint(
+            exits,
+            CapRights::new(true, false, false, true),
+            badge::FAULT | ID,
+        )?;
         let server = kit.mint(
             exits,
             CapRights::new(true, false, false, true),
@@ -73,7 +78,14 @@ impl Guest {
         vcpu.vcpu_route_hypercall(0x58, sel4::VCpuRoute::Route(0))?;
         vcpu.vcpu_write_regs(register::PC, &[ENTRY, MSR_REAL])?;
         let reply = kit.reply()?;
-        Ok(Guest { gspace, hpt, vcpu, memory, exits, reply })
+        Ok(Guest {
+            gspace,
+            hpt,
+            vcpu,
+            memory,
+            exits,
+            reply,
+        })
     }
 
     /// Waits for the next exit.
@@ -86,7 +98,8 @@ impl Guest {
     where
         [u64; N]: sel4::FastMessages,
     {
-        self.reply.send_with_mrs(MessageInfo::new(label, 0, 0, N), words);
+        self.reply
+            .send_with_mrs(MessageInfo::new(label, 0, 0, N), words);
     }
 }
 
@@ -94,7 +107,12 @@ fn load(kit: &mut Kit, memory: cap::UnspecifiedFrame, payload: &[u32]) -> Outcom
     let own = kit.copy(memory, CapRights::read_write())?;
     let root: cap::VSpace = slot::VSPACE.cap();
     loop {
-        match own.frame_map(root, LOAD_WINDOW, CapRights::read_write(), VmAttributes::EXECUTE_NEVER) {
+        match own.frame_map(
+            root,
+            LOAD_WINDOW,
+            CapRights::read_write(),
+            VmAttributes::EXECUTE_NEVER,
+        ) {
             Ok(()) => break,
             Err(sel4::Error::FailedLookup) => {
                 let table: cap::PT =

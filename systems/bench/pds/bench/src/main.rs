@@ -175,8 +175,7 @@ mod pd {
             if self.round() {
                 self.print("pd-fault-resume", self.best);
                 let _ = writeln!(self.out, "bench done");
-                let platform =
-                    cspace_cap::<sel4::cap_type::PlatformControl>(PLATFORM_SLOT);
+                let platform = cspace_cap::<sel4::cap_type::PlatformControl>(PLATFORM_SLOT);
                 let _ = platform.platform_power_off();
                 return Ok(None);
             }
