@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The kernel's table and the calls to `memslots`.
 
+use partita_abi::InvocationLabel;
 use partita_guest_protocol::{channel, memslots, symbol};
 use partita_hpt::{PageAnswer, Pages, Table, TableError};
 use partita_papr::{Gfn, Ptex};
-use sel4::{Error, cap};
+use sel4::{Error, arch, cap};
 use sel4_microkit::{Channel, MessageInfo, cspace_cap};
 
 /// The hash page table object.
@@ -12,6 +13,14 @@ pub struct KernelTable;
 
 fn table() -> cap::Hpt {
     cspace_cap(symbol::HPT_SLOT)
+}
+
+#[cold]
+fn refusal(label: u64) -> TableError {
+    match Error::from_label(label) {
+        Some(error) => self::error(error),
+        None => TableError::Rejected,
+    }
 }
 
 fn error(error: Error) -> TableError {
@@ -22,39 +31,51 @@ fn error(error: Error) -> TableError {
     }
 }
 
+/// As the methods of `cap::Hpt`, whose answers go through memory: these calls are what a guest's page
+/// fault costs.
+#[inline(always)]
+fn invoke<const N: usize>(label: InvocationLabel, args: [u64; N]) -> Result<[u64; 8], TableError> {
+    let info = sel4::MessageInfo::new(label as u64, 0, 0, N);
+    let answer = arch::call(table().bits(), info.into_word(), arch::message(args));
+    match sel4::MessageInfo::from_word(answer.info).label() {
+        0 => Ok(answer.words),
+        label => Err(refusal(label)),
+    }
+}
+
 impl Table for KernelTable {
     #[inline]
     fn insert(&self, ptex: Ptex, v: u64, r: u64) -> Result<(), TableError> {
-        table().hpt_insert(ptex.get(), v, r).map_err(error)
+        invoke(InvocationLabel::HPTInsert, [ptex.get(), v, r]).map(drop)
     }
 
     #[inline]
     fn remove(&self, ptex: Ptex) -> Result<u64, TableError> {
-        table().hpt_remove(ptex.get()).map_err(error)
+        invoke(InvocationLabel::HPTRemove, [ptex.get()]).map(|[rc, ..]| rc)
     }
 
     #[inline]
     fn remove_batch(&self, entries: &[Ptex]) -> Result<[u64; 4], TableError> {
-        // Arrays of a known length: the facade copies them in registers.
-        let t = table();
-        match *entries {
-            [a] => t.hpt_remove_batch(&[a.get()]),
-            [a, b] => t.hpt_remove_batch(&[a.get(), b.get()]),
-            [a, b, c] => t.hpt_remove_batch(&[a.get(), b.get(), c.get()]),
-            [a, b, c, d] => t.hpt_remove_batch(&[a.get(), b.get(), c.get(), d.get()]),
-            _ => return Err(TableError::Rejected),
+        let mut args = [0; 5];
+        let (count, list) = args.split_at_mut(1);
+        count[0] = entries.len() as u64;
+        if entries.len() > list.len() {
+            return Err(TableError::Rejected);
         }
-        .map_err(error)
+        for (to, from) in list.iter_mut().zip(entries) {
+            *to = from.get();
+        }
+        invoke(InvocationLabel::HPTRemoveBatch, args).map(|[a, b, c, d, ..]| [a, b, c, d])
     }
 
     #[inline]
     fn update(&self, ptex: Ptex, r: u64) -> Result<(), TableError> {
-        table().hpt_update(ptex.get(), r).map(drop).map_err(error)
+        invoke(InvocationLabel::HPTUpdate, [ptex.get(), r]).map(drop)
     }
 
     #[inline]
     fn clear_rc(&self, ptex: Ptex, rc: u64) -> Result<u64, TableError> {
-        table().hpt_clear_rc(ptex.get(), rc).map_err(error)
+        invoke(InvocationLabel::HPTClearRC, [ptex.get(), rc]).map(|[rc, ..]| rc)
     }
 
     fn clear(&self) -> Result<(), TableError> {
