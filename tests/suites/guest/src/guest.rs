@@ -22,10 +22,8 @@ const LOAD_WINDOW: usize = 0x3000_0000;
 
 /// A guest, ready to run.
 pub struct Guest {
-    pub gspace: cap::GSpace,
     pub hpt: cap::Hpt,
     pub vcpu: cap::VCpu,
-    pub memory: cap::UnspecifiedFrame,
     pub exits: cap::Endpoint,
     pub reply: cap::Reply,
 }
@@ -79,10 +77,8 @@ impl Guest {
         vcpu.vcpu_write_regs(register::PC, &[ENTRY, MSR_REAL])?;
         let reply = kit.reply()?;
         Ok(Guest {
-            gspace,
             hpt,
             vcpu,
-            memory,
             exits,
             reply,
         })

@@ -115,8 +115,8 @@ fn delete(kit: &mut Kit) -> Outcome {
 
 fn mint(kit: &mut Kit) -> Outcome {
     let ntfn = kit.notification()?;
-    let badged = kit.mint(ntfn, CapRights::all(), 0xbad_6e)?;
-    same(badged, ntfn, 0xbad_6e)?;
+    let badged = kit.mint(ntfn, CapRights::all(), 0xbad6e)?;
+    same(badged, ntfn, 0xbad6e)?;
     // A badge is for good.
     let free = kit.slot();
     let place = kit.absolute(free);

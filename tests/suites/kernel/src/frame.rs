@@ -412,10 +412,8 @@ fn occupied(kit: &mut Kit) -> Outcome {
         Err(Error::DeleteFirst)
     );
     // SAFETY: still mapped.
-    check_eq!(
-        unsafe { ((WINDOW + 0x3000) as *const u64).read_volatile() },
-        0x11
-    );
+    let kept = unsafe { ((WINDOW + 0x3000) as *const u64).read_volatile() };
+    check_eq!(kept, 0x11);
     check_eq!(attempt(kit, load, WINDOW as u64, 0)?, None);
     Ok(())
 }

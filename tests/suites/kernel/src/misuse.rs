@@ -40,9 +40,14 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// Name of a kind, a capability of it, and which labels belong to it.
+type Animal = (&'static str, u64, fn(L) -> bool);
+/// Capability (by kind), label, words, extra capabilities, and the error expected.
+type Row<'a> = (&'a str, L, &'a [u64], &'a [u64], E);
+
 /// One capability of each kind, in a state where misuse would show.
 struct Zoo {
-    caps: [(&'static str, u64, fn(L) -> bool); 17],
+    caps: [Animal; 17],
     tcb: cap::Tcb,
     first: usize,
     last: usize,
@@ -84,7 +89,7 @@ impl Zoo {
             .irq_control_get(crate::interrupt::UART_IRQ, &kit.absolute(dest))?;
         let vspace: cap::VSpace = kit.object(ObjectBlueprintArch::VSpace.into())?;
         let (_, last) = kit.case_slots();
-        let caps: [(&'static str, u64, fn(L) -> bool); 17] = [
+        let caps: [Animal; 17] = [
             ("Untyped", untyped.bits(), |l| of(l, "Untyped")),
             ("TCB", tcb.bits(), |l| of(l, "TCB")),
             ("CNode", cnode.bits(), |l| of(l, "CNode")),
@@ -296,7 +301,7 @@ fn wrong_kind(kit: &mut Kit) -> Outcome {
     };
     let root = slot::CNODE.cptr().bits();
     let free = kit.slot().bits();
-    let rows: [(&str, L, &[u64], &[u64], E); 28] = [
+    let rows: [Row<'_>; 28] = [
         (
             "TCB",
             L::TCBConfigure,

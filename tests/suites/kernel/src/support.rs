@@ -33,17 +33,16 @@ pub fn word(seed: u64, i: usize) -> u64 {
 /// Lays down a message of `length` words in registers and IPC buffer.
 pub fn compose(buffer: *mut IpcBuffer, seed: u64, length: usize) -> MessageIn {
     let mut fast = arch::NO_WORDS;
-    for i in 0..length {
-        if i < FAST {
-            fast[i] = MaybeUninit::new(word(seed, i));
-        } else {
-            let words = buffer.cast::<u64>();
-            // SAFETY: the calling thread's own IPC buffer; `i` is below LONGEST.
-            unsafe {
-                words
-                    .add(IpcBufferLayout::MSG + i)
-                    .write_volatile(word(seed, i));
-            }
+    for (i, register) in fast.iter_mut().enumerate().take(length) {
+        *register = MaybeUninit::new(word(seed, i));
+    }
+    for i in FAST..length {
+        let words = buffer.cast::<u64>();
+        // SAFETY: the calling thread's own IPC buffer; `i` is below LONGEST.
+        unsafe {
+            words
+                .add(IpcBufferLayout::MSG + i)
+                .write_volatile(word(seed, i));
         }
     }
     fast
