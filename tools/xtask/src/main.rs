@@ -219,6 +219,7 @@ fn go(cli: &Cli) -> Result<()> {
                 choice,
                 no_qemu: args.no_qemu,
                 parallel: args.parallel,
+                download: !cli.no_install,
             };
             test::run(&workspace, &options)
         }

@@ -3,6 +3,7 @@
 
 use crate::build::{Builder, Image};
 use crate::error::{Error, Result, make_folder, write};
+use crate::guest;
 use crate::plan::{self, Choice, Dialogue, Job, Next, Progress, Subject};
 use crate::process;
 use crate::protocol::{self, Line, Verdict};
@@ -38,6 +39,8 @@ pub struct Options {
     pub no_qemu: bool,
     /// QEMUs at one time.
     pub parallel: usize,
+    /// Whether the files of guests may be downloaded.
+    pub download: bool,
 }
 
 #[derive(Default)]
@@ -87,7 +90,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
                 known: all.into_iter().map(|job| job.name).collect(),
             });
         }
-        boot_all(workspace, &jobs, options.parallel.max(1), &mut tally)?;
+        boot_all(workspace, &jobs, options, &mut tally)?;
     }
     if !tally.failures.is_empty() {
         eprintln!("\nFailures:");
@@ -214,7 +217,12 @@ fn count_cargo_tests(text: &str) -> (usize, Vec<String>) {
 }
 
 /// Builds the image of every job, then boots them, some at a time.
-fn boot_all(workspace: &Workspace, jobs: &[Job], parallel: usize, tally: &mut Tally) -> Result<()> {
+fn boot_all(
+    workspace: &Workspace,
+    jobs: &[Job],
+    options: &Options,
+    tally: &mut Tally,
+) -> Result<()> {
     let logs = workspace.target.join("test-logs");
     make_folder(&logs)?;
     let mut builder = Builder::new(workspace);
@@ -224,7 +232,7 @@ fn boot_all(workspace: &Workspace, jobs: &[Job], parallel: usize, tally: &mut Ta
     for job in jobs {
         let key = (job.subject.name().to_string(), job.variant.clone());
         if !images.contains_key(&key) {
-            let built = build(workspace, &mut builder, job);
+            let built = build(workspace, &mut builder, job, options.download);
             let image = built.map_err(|error| {
                 eprintln!("  FAILED image of {}: {error}", job.name);
                 error.to_string()
@@ -253,7 +261,7 @@ fn boot_all(workspace: &Workspace, jobs: &[Job], parallel: usize, tally: &mut Ta
     let next = AtomicUsize::new(0);
     let results = Mutex::new(&mut *tally);
     std::thread::scope(|scope| {
-        for _ in 0..parallel {
+        for _ in 0..options.parallel.max(1) {
             scope.spawn(|| {
                 while let Some((job, machine)) = ready.get(next.fetch_add(1, Ordering::Relaxed)) {
                     step.detail(job.name.clone());
@@ -285,12 +293,15 @@ impl Subject {
     }
 }
 
-fn build(workspace: &Workspace, builder: &mut Builder, job: &Job) -> Result<Image> {
+fn build(workspace: &Workspace, builder: &mut Builder, job: &Job, download: bool) -> Result<Image> {
     workspace.config(&job.variant.config)?;
     match &job.subject {
         Subject::Suite(package) => builder.suite(package, &job.variant),
         Subject::System { system, .. } => {
-            builder.system(&System::find(workspace, system)?, &job.variant)
+            let system = System::find(workspace, system)?;
+            let guest = guest::Options::default();
+            let system = guest::prepare(workspace, system, &guest, download)?;
+            builder.system(&system, &job.variant)
         }
     }
 }

@@ -32,6 +32,7 @@ const TAIL: usize = 25;
 /// Lines that a machine does not go on after, and what they mean.
 const PANICS: &[(&str, &str)] = &[
     ("Kernel panic - not syncing", "its kernel panicked"),
+    ("vcpu: the guest has crashed", "it crashed"),
     ("KERNEL|PANIC", "the kernel under it panicked"),
     ("KERNEL|CRASH", "the kernel under it crashed"),
     ("MON|ERROR", "a protection domain faulted"),
