@@ -26,6 +26,8 @@ const POWER_OFF: Duration = Duration::from_secs(60);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Silence after which a command's machine is looked at for a panic.
 const STILL: Duration = Duration::from_secs(10);
+/// Lines of the console that a panic's report has at most.
+const REPORT: usize = 100;
 /// Lines of the console that a failure shows.
 const TAIL: usize = 25;
 
@@ -234,7 +236,7 @@ fn watch(
         }
         if parser.started() && session.silence() >= STILL {
             // A command may write what looks like a panic; a machine that panicked writes no more.
-            let last = session.text().lines().rev().take(TAIL);
+            let last = session.text().lines().rev().take(REPORT);
             if let Some(wrong) = last.filter_map(trouble).last() {
                 return Err(Error::Guest(wrong));
             }
