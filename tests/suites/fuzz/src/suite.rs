@@ -145,7 +145,7 @@ fn round(kit: &mut Kit, last: bool, random: &mut Random) -> Outcome<u64> {
     }
     world.fuzz.tcb.tcb_suspend()?;
     if let Some(what) = world.touched(kit) {
-        println!("fuzz: the supervisor's {what} is not what it was");
+        println!("fuzz: the supervisor's {what:?} is not what it was");
         TOUCHED.fetch_add(1, Relaxed);
     }
     collect();

@@ -33,6 +33,15 @@ struct Original {
     badge: u64,
 }
 
+/// What of the supervisor's is not as it was.
+#[derive(Clone, Copy, Debug)]
+pub enum Touched {
+    /// A canary's memory.
+    Memory,
+    /// A capability, the original of one that the fuzz thread had.
+    Capability(#[allow(dead_code, reason = "printed")] Option<Kind>),
+}
+
 /// One round's world.
 pub struct World {
     /// The thread that makes the calls.
@@ -211,7 +220,7 @@ impl World {
     }
 
     /// What is not as it was of the canaries and the supervisor's capabilities.
-    pub fn touched(&self, kit: &Kit) -> Option<&'static str> {
+    pub fn touched(&self, kit: &Kit) -> Option<Touched> {
         let words = (0..self.canaries).all(|n| {
             let from: *const u64 = core::ptr::with_exposed_provenance(CANARIES + 0x1000 * n);
             Self::canary_words().enumerate().all(|(i, word)| {
@@ -220,11 +229,11 @@ impl World {
             })
         });
         if !words {
-            return Some("memory");
+            return Some(Touched::Memory);
         }
         let mut originals = (0..).zip(&self.originals);
         let lost = originals.find(|(_, o)| o.is_some_and(|o| kit.is_empty(o.cptr)));
-        lost.map(|(index, _)| layout::kind_of(index).map_or("a capability", Kind::name))
+        lost.map(|(index, _)| Touched::Capability(layout::kind_of(index)))
     }
 
     fn set<T: CapType>(&mut self, kind: Kind, n: u64, cap: Cap<T>, rights: CapRights, badge: u64) {
