@@ -54,41 +54,6 @@ pub enum Kind {
     View,
 }
 
-impl Kind {
-    /// Its name.
-    #[cfg_attr(
-        not(target_arch = "powerpc64"),
-        allow(dead_code, reason = "only the suite itself prints it")
-    )]
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Untyped => "Untyped",
-            Kind::Tcb => "TCB",
-            Kind::CNode => "CNode",
-            Kind::Endpoint => "Endpoint",
-            Kind::Notification => "Notification",
-            Kind::Reply => "Reply",
-            Kind::SchedContext => "SchedContext",
-            Kind::SchedControl => "SchedControl",
-            Kind::Frame => "Frame",
-            Kind::PageTable => "PageTable",
-            Kind::VSpace => "VSpace",
-            Kind::AsidPool => "ASIDPool",
-            Kind::AsidControl => "ASIDControl",
-            Kind::IrqHandler => "IRQHandler",
-            Kind::IrqControl => "IRQControl",
-            Kind::Timer => "Timer",
-            Kind::LpidControl => "LPIDControl",
-            Kind::GSpace => "GSpace",
-            Kind::GPageTable => "GPageTable",
-            Kind::Hpt => "HPT",
-            Kind::HptGfns => "HptGfns",
-            Kind::VCpu => "VCPU",
-            Kind::View => "View",
-        }
-    }
-}
-
 /// How many slots of each kind, in the order of the slots from 1 on.
 pub const LAYOUT: &[(Kind, u64)] = &[
     (Kind::Untyped, 6),
