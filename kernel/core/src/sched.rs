@@ -220,6 +220,11 @@ impl<M: Machine> Kernel<'_, M> {
             if now >= sc.replenish_at.get() {
                 replenish(sc, now);
             }
+            let round_robin = sc.budget.get() == sc.period.get();
+            if sc.remaining.get() <= 0 && round_robin && sc.reply.is_none() {
+                // Its own time, all of it: a turn that took too long is just over, nothing is owed.
+                sc.remaining.set(sc.budget.get() as i64);
+            }
             if sc.remaining.get() <= 0 {
                 self.postpone(r);
                 self.core.current.set(None);

@@ -34,6 +34,14 @@ impl Power {
     }
 }
 
+/// Power goes away, or the machine restarts, a little after firmware was asked, and only while its events are
+/// polled.
+fn wait_for_firmware() -> ! {
+    loop {
+        opal::poll_events();
+    }
+}
+
 impl Machine for Power {
     #[inline(always)]
     fn object<T: Object>(&self, addr: u64) -> &T {
@@ -181,12 +189,16 @@ impl Machine for Power {
 
     fn power_off(&self) {
         // Firmware that refuses leaves the machine running; the caller goes on.
-        let _ = opal::power_down();
+        if opal::power_down().is_ok() {
+            wait_for_firmware();
+        }
     }
 
     fn reboot(&self) {
         // As for `power_off`.
-        let _ = opal::reboot();
+        if opal::reboot().is_ok() {
+            wait_for_firmware();
+        }
     }
 
     fn read_clock(&self) -> Option<(u64, u64)> {
