@@ -176,9 +176,6 @@ fn check_special(kit: &mut Kit, exit: &[u32]) -> Outcome {
     let code = code::place(kit, READER_PAGE, &words[..n])?;
     start_writer(kit, faults)?;
     // Let the writer fill everything first; its faults are skipped.
-    let idle = Helper::new(crate::support::nothing)
-        .priority(50)
-        .make(kit)?;
     for _ in 0..40 {
         kit.sleep(300)?;
         let got = faults.nb_recv_with_mrs(reply);
@@ -187,7 +184,6 @@ fn check_special(kit: &mut Kit, exit: &[u32]) -> Outcome {
             reply.send_with_mrs(MessageInfo::new(0, 0, 0, 1), [next]);
         }
     }
-    idle.tcb.tcb_suspend()?;
     let thread = Helper::new(code::run_code)
         .args([code, RESULTS as u64])
         .priority(50)

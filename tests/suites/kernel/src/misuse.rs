@@ -45,9 +45,12 @@ type Animal = (&'static str, u64, fn(L) -> bool);
 /// Capability (by kind), label, words, extra capabilities, and the error expected.
 type Row<'a> = (&'a str, L, &'a [u64], &'a [u64], E);
 
+/// Capabilities that are misused.
+const KINDS: usize = 24;
+
 /// One capability of each kind, in a state where misuse would show.
 struct Zoo {
-    caps: [Animal; 17],
+    caps: [Animal; KINDS],
     tcb: cap::Tcb,
     first: usize,
     last: usize,
@@ -88,8 +91,28 @@ impl Zoo {
             .cap()
             .irq_control_get(crate::interrupt::UART_IRQ, &kit.absolute(dest))?;
         let vspace: cap::VSpace = kit.object(ObjectBlueprintArch::VSpace.into())?;
+        let gspace: cap::GSpace = kit.object(ObjectBlueprintArch::GSpace.into())?;
+        let lpids = slot::LPID_CONTROL.cptr().bits();
+        done(lpids, L::LPIDControlAssign, &[], &[gspace.bits()])?;
+        let gtable: cap::GPageTable = kit.object(ObjectBlueprintArch::GPageTable.into())?;
+        done(gtable.bits(), L::GPageTableMap, &[0, 0], &[gspace.bits()])?;
+        let hpt: cap::Hpt = kit.object(ObjectBlueprintArch::Hpt { size_bits: 18 }.into())?;
+        let gfns: cap::HptGfns =
+            kit.object(ObjectBlueprintArch::HptGfns { size_bits: 16 }.into())?;
+        done(hpt.bits(), L::HPTBind, &[12], &[gspace.bits(), gfns.bits()])?;
+        let vcpu: cap::VCpu = kit.object(ObjectBlueprintArch::VCpu.into())?;
+        let thread = kit.tcb()?;
+        done(
+            vcpu.bits(),
+            L::VCPUBind,
+            &[1],
+            &[thread.bits(), gspace.bits()],
+        )?;
+        let view = kit.slot().bits();
+        let root = slot::CNODE.cptr().bits();
+        done(gspace.bits(), L::GSpaceMakeView, &[view, 64, 3], &[root])?;
         let (_, last) = kit.case_slots();
-        let caps: [Animal; 17] = [
+        let caps: [Animal; KINDS] = [
             ("Untyped", untyped.bits(), |l| of(l, "Untyped")),
             ("TCB", tcb.bits(), |l| of(l, "TCB")),
             ("CNode", cnode.bits(), |l| of(l, "CNode")),
@@ -126,6 +149,13 @@ impl Zoo {
                 slot::PLATFORM_CONTROL.cptr().bits(),
                 |l| of(l, "Platform"),
             ),
+            ("LPIDControl", lpids, |l| of(l, "LPIDControl")),
+            ("GSpace", gspace.bits(), |l| of(l, "GSpace")),
+            ("GPageTable", gtable.bits(), |l| of(l, "GPageTable")),
+            ("HPT", hpt.bits(), |l| of(l, "HPT")),
+            ("HptGfns", gfns.bits(), |_| false),
+            ("VCPU", vcpu.bits(), |l| of(l, "VCPU")),
+            ("View", view, |l| of(l, "View")),
         ];
         Ok(Zoo {
             caps,
@@ -147,6 +177,12 @@ impl Zoo {
             slots.chain(context.inner().iter().copied()),
         ))
     }
+}
+
+/// An invocation that must succeed.
+fn done(cptr: u64, label: L, args: &[u64], caps: &[u64]) -> Outcome {
+    let answer = invoke(cptr, label, args, caps);
+    expect(answer, E::NoError, "set-up", label)
 }
 
 /// Labels that end the machine when they are misused in the wrong place, that is on their own object.
@@ -505,7 +541,8 @@ fn wild_numbers(kit: &mut Kit) -> Outcome {
     // Every argument of every invocation in turn takes extreme values while capability arguments are
     // of a wrong kind: nothing may succeed but what has no capability argument.
     let zoo = Zoo::new(kit)?;
-    let endpoint = kit.endpoint()?.bits();
+    // No invocation takes a reply object.
+    let wrong = kit.reply()?.bits();
     let before = zoo.look(kit)?;
     let extremes = [
         0,
@@ -541,7 +578,7 @@ fn wild_numbers(kit: &mut Kit) -> Outcome {
                         cptr,
                         label as u64,
                         &args[..words.min(8)],
-                        &[endpoint; 3][..caps],
+                        &[wrong; 3][..caps],
                     );
                     // Address 0 is no buffer, whatever the capability.
                     if label == L::TCBSetIPCBuffer && value == 0 {
