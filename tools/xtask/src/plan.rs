@@ -12,6 +12,7 @@
 //! memory = "2G"                     # default
 //! timeout = 300                     # seconds in all, default 300
 //! silence = 60                      # seconds without output, default 60
+//! icount = true                     # time counted in instructions on one core, default true
 //! soak = false                      # true: only with --soak
 //! ```
 //!
@@ -99,6 +100,8 @@ struct SuiteTable {
     smp: Vec<u32>,
     memory: String,
     timeout: u64,
+    /// Count time in instructions when there is one core.
+    icount: bool,
     silence: u64,
     soak: bool,
 }
@@ -111,6 +114,7 @@ impl Default for SuiteTable {
             smp: vec![1],
             memory: qemu::MEMORY.into(),
             timeout: 300,
+            icount: true,
             silence: 60,
             soak: false,
         }
@@ -231,7 +235,7 @@ fn suite_jobs(package: &str, table: &SuiteTable, smp: Option<u32>) -> Vec<Job> {
                     smp,
                     memory: table.memory.clone(),
                     // Counted time does not depend on the load of this machine.
-                    icount: smp == 1,
+                    icount: smp == 1 && table.icount,
                     timeout: Duration::from_secs(table.timeout),
                     silence: Duration::from_secs(table.silence),
                 });
