@@ -71,6 +71,8 @@ pub enum Error {
         "the system needs {slots} capabilities at boot, the root task has room for {limit} (use larger pages)"
     )]
     TooManySlots { slots: u64, limit: u64 },
+    #[error("two objects would have the name '{0}': a name in the description must change")]
+    NameClash(String),
     #[error("the specification cannot be encoded: {0}")]
     Encode(String),
 }

@@ -124,6 +124,8 @@ pub struct Output {
     pub report: String,
     /// The capability distribution as JSON.
     pub capdl_json: String,
+    /// The capability distribution in the capDL language.
+    pub capdl: String,
     /// Things that are allowed but probably not meant.
     pub warnings: Vec<String>,
 }
@@ -195,6 +197,9 @@ pub fn build(request: &Request<'_>) -> Result<Output, Error> {
         plan: &plan,
         layout: &places,
     });
+    if let Some(name) = model.name_clash() {
+        return Err(Error::NameClash(name.into()));
+    }
     let lowered = lower(&model, places.frame_count())?;
     let slots = lowered.slots + SPLIT_SLOTS + SCRATCH_SLOTS;
     let cnode_bits = root_cnode_bits(board, places.frame_count(), slots)?;
@@ -229,6 +234,7 @@ pub fn build(request: &Request<'_>) -> Result<Output, Error> {
         image,
         report: report::write(&model, &lowered, &figures),
         capdl_json: capdl::json::write(&model),
+        capdl: capdl::text::write(&model),
         warnings,
     })
 }

@@ -36,11 +36,14 @@ struct Arguments {
     /// Capability distribution to write, as JSON.
     #[arg(long, value_name = "FILE")]
     capdl_json: Option<PathBuf>,
+    /// Capability distribution to write, in the capDL language.
+    #[arg(long, value_name = "FILE")]
+    capdl: Option<PathBuf>,
     /// SDK folder.
     #[arg(long, env = "MICROKIT_SDK", value_name = "DIR")]
     sdk: Option<PathBuf>,
     /// Pack this program as root task instead of a system: a test suite. No report is written.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["system", "capdl_json", "search_path"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["system", "capdl_json", "capdl", "search_path"])]
     root_task: Option<PathBuf>,
     /// log2 of the slots of the root task's CNode (with --root-task).
     #[arg(long, value_name = "N", default_value_t = DEFAULT_ROOT_CNODE_BITS,
@@ -88,8 +91,11 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         (arguments.output.as_path(), output.image.as_slice()),
         (&arguments.report, output.report.as_bytes()),
     ];
-    if let Some(path) = &arguments.capdl_json {
-        list.push((path, output.capdl_json.as_bytes()));
+    for (path, text) in [
+        (&arguments.capdl_json, &output.capdl_json),
+        (&arguments.capdl, &output.capdl),
+    ] {
+        list.extend(path.as_deref().map(|path| (path, text.as_bytes())));
     }
     write_all(&list)
 }

@@ -55,7 +55,7 @@ fn hello() -> String {
 }
 
 #[test]
-fn writes_image_report_and_json() {
+fn writes_image_report_and_capabilities() {
     let setup = Setup::new("cli");
     let search = setup.fixtures.folder().display().to_string();
     let done = setup.run(&[
@@ -69,13 +69,18 @@ fn writes_image_report_and_json() {
         "hello.txt",
         "--capdl-json",
         "hello.json",
+        "--capdl",
+        "hello.cdl",
     ]);
     assert!(
         done.status.success(),
         "{}",
         String::from_utf8_lossy(&done.stderr)
     );
-    assert_eq!(setup.written(), ["hello.img", "hello.json", "hello.txt"]);
+    assert_eq!(
+        setup.written(),
+        ["hello.cdl", "hello.img", "hello.json", "hello.txt"]
+    );
     let image = std::fs::read(setup.out.join("hello.img")).unwrap();
     assert_eq!(&image[..4], b"\x7fELF");
 }

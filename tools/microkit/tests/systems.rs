@@ -4,6 +4,8 @@
 //! `tests/golden/` holds what the systems in `tests/systems/` become. `UPDATE_GOLDEN=1` writes the
 //! files anew; read the difference before you commit it.
 
+#[path = "common/cdl.rs"]
+mod cdl;
 mod common;
 #[path = "common/model.rs"]
 mod model;
@@ -109,6 +111,7 @@ fn hello_becomes_what_it_should() {
     golden("hello.live", &boot(&output.image).listing());
     golden("hello.report", capabilities(&output.report));
     golden("hello.json", &output.capdl_json);
+    golden("hello.cdl", &output.capdl);
     assert_eq!(output.warnings, Vec::<String>::new());
 }
 
@@ -125,9 +128,10 @@ fn guests_become_what_they_should() {
     golden("guest.live", &boot(&output.image).listing());
     golden("guest.report", capabilities(&output.report));
     golden("guest.json", &output.capdl_json);
+    golden("guest.cdl", &output.capdl);
     assert_eq!(
         output.warnings,
-        ["guest.system:56:9: <virtual_machine>: region 'second:kernel' is never used"]
+        ["guest.system:56:9: <virtual_machine>: region 'second@kernel' is never used"]
     );
 }
 
@@ -201,12 +205,30 @@ fn json_is_consistent() {
     assert!(found.iter().all(|&id| id < objects.len() as u64));
 }
 
+/// Read back, the capDL text is the JSON; its objects are in the order of their names.
+#[test]
+fn text_and_json_say_the_same() {
+    let fixtures = fixtures("text");
+    for name in ["hello", "everything", "guest"] {
+        let output = build(&fixtures, name);
+        let module = cdl::parse(&output.capdl);
+        assert_eq!(module.arch, "ppc64");
+        assert!(module.names.is_sorted(), "{name}");
+        let (text, json) = (module.json(), cdl::by_name(&output.capdl_json));
+        for (object, found) in json["objects"].as_object().unwrap() {
+            assert_eq!(*found, text["objects"][object], "{name}: {object}");
+        }
+        assert_eq!(text, json, "{name}");
+    }
+}
+
 #[test]
 fn same_input_same_bytes() {
     let first = build(&fixtures("same-1"), "everything");
     let second = build(&fixtures("same-2"), "everything");
     assert!(first.image == second.image, "images differ");
     assert_eq!(first.capdl_json, second.capdl_json);
+    assert_eq!(first.capdl, second.capdl);
     assert_eq!(first.report, second.report);
 }
 

@@ -170,7 +170,9 @@ impl<'a> Builder<'a> {
             .arg("-r")
             .arg(folder.join("report.txt"))
             .arg("--capdl-json")
-            .arg(folder.join("capdl.json"));
+            .arg(folder.join("capdl.json"))
+            .arg("--capdl")
+            .arg(folder.join("system.cdl"));
         self.pack(command, &system.name, variant, &sdk, &file)?;
         Ok(Image {
             file,

@@ -423,7 +423,7 @@ impl<'a> Builder<'a> {
         }
 
         for i in 0..(spaces.stack_top - spaces.stack_bottom) / PAGE {
-            let object = self.zeroed(format!("{name}_stack_{i:09}"));
+            let object = self.zeroed(format!("stack_{name}_{i:09}"));
             let cap = Cap::mapped(object, both, data);
             self.map_small(vspace, name, spaces.stack_bottom + i * PAGE, cap);
         }

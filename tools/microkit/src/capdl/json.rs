@@ -2,22 +2,10 @@
 //! `--capdl-json`: the model in the shape of upstream's capDL `Spec`, with its naming of objects and
 //! its slots of a TCB.
 
-use super::model::{Backing, Cap, GuestTcb, Model, Object, ROOT_LEVEL, Tcb, VCpu};
+use super::model::{Backing, Cap, Model, Object, ROOT_LEVEL, VCpu};
 use crate::sdf::Target;
 use partita_abi::CapRights;
-use partita_capdl::Trigger;
 use serde_json::{Value, json};
-
-/// Slots of a TCB in capDL.
-mod tcb_slot {
-    pub const CSPACE: u32 = 0;
-    pub const VSPACE: u32 = 1;
-    pub const IPC_BUFFER: u32 = 4;
-    pub const FAULT_EP: u32 = 5;
-    pub const SC: u32 = 6;
-    pub const BOUND_NOTIFICATION: u32 = 8;
-    pub const VCPU: u32 = 9;
-}
 
 fn rights(r: CapRights) -> Value {
     json!({
@@ -67,73 +55,15 @@ fn cap(model: &Model, c: &Cap) -> Value {
     }
 }
 
-fn slots<'a>(model: &Model, slots: impl Iterator<Item = (u32, &'a Cap)>) -> Value {
+fn slots(model: &Model, object: &Object) -> Value {
+    let slots = object.slots();
     slots
+        .iter()
         .map(|(slot, c)| json!([slot, cap(model, c)]))
         .collect()
 }
 
-fn tcb(model: &Model, t: &Tcb) -> Value {
-    let data = Cap::minted(t.ipc_buffer, CapRights::READ.union(CapRights::WRITE), 0);
-    let mut list = vec![
-        (tcb_slot::CSPACE, t.cspace),
-        (tcb_slot::VSPACE, Cap::full(t.vspace)),
-        (tcb_slot::IPC_BUFFER, data),
-    ];
-    list.extend(t.fault.map(|fault| (tcb_slot::FAULT_EP, fault)));
-    list.push((tcb_slot::SC, Cap::full(t.sc)));
-    list.extend(
-        t.bound_notification
-            .map(|n| (tcb_slot::BOUND_NOTIFICATION, Cap::full(n))),
-    );
-    let affinity = match model.objects[t.sc].object {
-        Object::SchedContext { core, .. } => core,
-        _ => 0,
-    };
-    json!({
-        "Tcb": {
-            "slots": slots(model, list.iter().map(|(slot, c)| (*slot, c))),
-            "extra": {
-                "ipc_buffer_addr": t.ipc_buffer_vaddr,
-                "affinity": affinity,
-                "prio": t.priority,
-                "max_prio": t.mcp,
-                "resume": true,
-                "ip": t.pc,
-                "sp": t.sp,
-                "gprs": [],
-            },
-        }
-    })
-}
-
-fn guest_tcb(model: &Model, t: &GuestTcb) -> Value {
-    let list = [
-        (tcb_slot::FAULT_EP, t.fault),
-        (tcb_slot::SC, Cap::full(t.sc)),
-        (tcb_slot::VCPU, Cap::full(t.vcpu)),
-    ];
-    let affinity = match model.objects[t.sc].object {
-        Object::SchedContext { core, .. } => core,
-        _ => 0,
-    };
-    json!({
-        "Tcb": {
-            "slots": slots(model, list.iter().map(|(slot, c)| (*slot, c))),
-            "extra": {
-                "affinity": affinity,
-                "prio": t.priority,
-                "max_prio": 0,
-                "resume": false,
-            },
-        }
-    })
-}
-
-/// Slots: thread, memory, then the endpoints of the routes.
-fn vcpu(model: &Model, v: &VCpu) -> Value {
-    let mut list = vec![Cap::full(v.tcb), Cap::full(v.gspace)];
-    list.extend(v.routes.iter().map(|(endpoint, _)| *endpoint));
+fn vcpu(v: &VCpu, slots: Value) -> Value {
     let mut hypercalls = Vec::new();
     let mut exits = Vec::new();
     for (route, (_, targets)) in v.routes.iter().enumerate() {
@@ -146,12 +76,7 @@ fn vcpu(model: &Model, v: &VCpu) -> Value {
         }
     }
     json!({
-        "VCpu": {
-            "id": v.id,
-            "slots": slots(model, (0..).zip(&list)),
-            "hypercalls": hypercalls,
-            "exits": exits,
-        }
+        "VCpu": { "id": v.id, "slots": slots, "hypercalls": hypercalls, "exits": exits }
     })
 }
 
@@ -160,10 +85,24 @@ fn object(model: &Model, object: &Object) -> Value {
         Object::Endpoint => json!("Endpoint"),
         Object::Notification => json!("Notification"),
         Object::Reply => json!("Reply"),
-        Object::CNode { radix, slots: s } => json!({
-            "CNode": { "size_bits": radix, "slots": slots(model, s.iter().map(|(k, v)| (*k, v))) }
+        Object::CNode { radix, .. } => json!({
+            "CNode": { "size_bits": radix, "slots": slots(model, object) }
         }),
-        Object::Tcb(t) => tcb(model, t),
+        Object::Tcb(t) => json!({
+            "Tcb": {
+                "slots": slots(model, object),
+                "extra": {
+                    "ipc_buffer_addr": t.ipc_buffer_vaddr,
+                    "affinity": model.core(t.sc),
+                    "prio": t.priority,
+                    "max_prio": t.mcp,
+                    "resume": true,
+                    "ip": t.pc,
+                    "sp": t.sp,
+                    "gprs": [],
+                },
+            }
+        }),
         Object::SchedContext {
             core,
             budget_us,
@@ -185,46 +124,36 @@ fn object(model: &Model, object: &Object) -> Value {
             };
             json!({ "Frame": { "size_bits": bits, "paddr": paddr, "image_frame": in_image } })
         }
-        Object::PageTable {
-            level, slots: s, ..
-        } => json!({
+        Object::PageTable { level, .. } => json!({
             "PageTable": {
                 "is_root": *level == ROOT_LEVEL,
                 "level": ROOT_LEVEL - level,
-                "slots": slots(model, s.iter().map(|(k, v)| (*k, v))),
+                "slots": slots(model, object),
             }
         }),
         Object::Irq {
-            number,
-            trigger,
-            notification,
+            number, trigger, ..
         } => json!({
             "Irq": {
                 "number": number,
-                "trigger": match trigger { Trigger::Level => "level", Trigger::Edge => "edge" },
-                "slots": [[0, cap(model, notification)]],
+                "trigger": super::slots::trigger_name(*trigger),
+                "slots": slots(model, object),
             }
         }),
         Object::Untyped { bits } => json!({ "Untyped": { "size_bits": bits } }),
-        Object::Timer { notification } => json!({
-            "Timer": { "slots": [[0, cap(model, notification)]] }
-        }),
+        Object::Timer { .. } => json!({ "Timer": { "slots": slots(model, object) } }),
         Object::Platform => json!("PlatformControl"),
         Object::GSpace => json!("GSpace"),
         Object::Hpt {
             order,
-            gspace,
-            gfns,
             vrma_bits,
             views,
+            ..
         } => json!({
             "Hpt": {
                 "size_bits": order,
                 "vrma_page_bits": vrma_bits,
-                "slots": [
-                    [0, cap(model, &Cap::full(*gspace))],
-                    [1, cap(model, &Cap::full(*gfns))],
-                ],
+                "slots": slots(model, object),
                 "views": views
                     .iter()
                     .map(|(vspace, vaddr)| json!({ "object": vspace, "vaddr": vaddr }))
@@ -232,8 +161,18 @@ fn object(model: &Model, object: &Object) -> Value {
             }
         }),
         Object::HptGfns { bits } => json!({ "HptGfns": { "size_bits": bits } }),
-        Object::GuestTcb(t) => guest_tcb(model, t),
-        Object::VCpu(v) => vcpu(model, v),
+        Object::GuestTcb(t) => json!({
+            "Tcb": {
+                "slots": slots(model, object),
+                "extra": {
+                    "affinity": model.core(t.sc),
+                    "prio": t.priority,
+                    "max_prio": 0,
+                    "resume": false,
+                },
+            }
+        }),
+        Object::VCpu(v) => vcpu(v, slots(model, object)),
     }
 }
 

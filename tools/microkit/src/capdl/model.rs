@@ -4,7 +4,7 @@
 use crate::sdf::Target;
 use partita_abi::{CapRights, ObjectType};
 use partita_capdl::Trigger;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Index of an object in its model.
 pub type ObjectId = usize;
@@ -345,6 +345,14 @@ impl Model {
     /// Name of an object.
     pub fn name(&self, object: ObjectId) -> &str {
         &self.objects[object].name
+    }
+
+    /// A name that two objects have: names are made of those in the description, which can be chosen
+    /// so that they meet (domains `a` and `a_root` have both a `cnode_a_root`).
+    pub fn name_clash(&self) -> Option<&str> {
+        let mut seen = HashSet::new();
+        let mut names = self.objects.iter().map(|named| named.name.as_str());
+        names.find(|name| !seen.insert(*name))
     }
 
     /// Puts a capability into a CNode.

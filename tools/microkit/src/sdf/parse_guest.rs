@@ -83,7 +83,7 @@ impl Parser<'_> {
         let kernel = element.required_text("kernel")?;
         let image = |kind: &str, path: Option<&str>, text: Option<&str>| MemoryRegion {
             place: element.place(),
-            name: format!("{name}:{kind}"),
+            name: format!("{name}@{kind}"),
             size: None,
             page_bits: None,
             phys_addr: None,
