@@ -260,7 +260,13 @@ fn run(workspace: &Workspace, args: &RunArgs, download: bool) -> Result<()> {
         return Err(Error::Usage("--icount needs --smp 1".into()));
     }
     let system = system::System::find(workspace, &args.system)?;
-    let system = guest::prepare(workspace, system, &args.guest, download)?;
+    let system = guest::prepare(
+        workspace,
+        system,
+        &args.guest,
+        &guest::Additions::default(),
+        download,
+    )?;
     let image = build::Builder::new(workspace).system(&system, &args.variant.variant())?;
     let mut machine = qemu::Machine::new(&board, &image.file);
     machine.smp = args.smp;
@@ -298,7 +304,13 @@ fn build_systems(workspace: &Workspace, args: &BuildArgs, download: bool) -> Res
     builder.sdk(&variant)?;
     for name in &names {
         let system = system::System::find(workspace, name)?;
-        let system = guest::prepare(workspace, system, &guest::Options::default(), download)?;
+        let system = guest::prepare(
+            workspace,
+            system,
+            &guest::Options::default(),
+            &guest::Additions::default(),
+            download,
+        )?;
         builder.system(&system, &variant)?;
     }
     Ok(())

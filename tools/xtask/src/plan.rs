@@ -28,12 +28,15 @@
 //! never = ["MON|ERROR"]    # output that fails the test
 //! powers_off = false       # true: QEMU must end by itself, with status 0
 //! ```
+//!
+//! A test may alter its system: `[test.alter]` with the members of [`Alterations`].
 
 use crate::error::{Error, Result, read_toml};
 use crate::qemu;
 use crate::toolchain::Variant;
 use crate::workspace::Workspace;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// One boot and what is expected of it.
@@ -66,9 +69,34 @@ pub enum Subject {
     System {
         /// Its name.
         system: String,
+        /// What is different in this test.
+        alterations: Alterations,
         /// The dialogue.
         dialogue: Dialogue,
     },
+}
+
+/// How a test's system differs from the description in its file.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Alterations {
+    /// The guest's kernel: a program package of the checkout, or what `--guest-kernel` takes.
+    pub guest_kernel: Option<String>,
+    /// The guest's memory, as `--guest-memory` takes it.
+    pub guest_memory: Option<String>,
+    /// More for the guest's command line.
+    pub guest_append: String,
+    /// Programs that take the places of others: `{ hpt = "evil-hpt" }`.
+    pub replace: BTreeMap<String, String>,
+    /// Files of the checkout with elements that are added ([`crate::guest::Additions`]).
+    pub add: Vec<String>,
+}
+
+impl Alterations {
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
+        *self != Self::default()
+    }
 }
 
 /// What a system must say, and what it is told.
@@ -152,6 +180,8 @@ struct SystemTest {
     never: Vec<String>,
     #[serde(default)]
     powers_off: bool,
+    #[serde(default)]
+    alter: Alterations,
 }
 
 fn default_board() -> String {
@@ -256,6 +286,7 @@ fn system_job(test: SystemTest, smp: Option<u32>) -> Job {
         name: format!("system {}/{}-{}-{smp}", test.name, test.board, test.config),
         subject: Subject::System {
             system: test.system,
+            alterations: test.alter,
             dialogue,
         },
         variant: Variant {
@@ -336,14 +367,21 @@ mod tests {
             system = "shell"
             steps = [{ expect = "> " }, { send = "help\r" }, { expect = "commands" }]
             never = ["MON|ERROR"]
+            alter = { guest_memory = "64M", replace = { hpt = "other" } }
             "#,
         )
         .unwrap();
         let job = system_job(file.test.into_iter().next().unwrap(), None);
         assert_eq!(job.name, "system shell/qemu_powernv9-debug-1");
-        let Subject::System { dialogue, .. } = job.subject else {
+        let Subject::System {
+            dialogue,
+            alterations,
+            ..
+        } = job.subject
+        else {
             panic!("a system")
         };
+        assert!(alterations.any() && alterations.replace["hpt"] == "other");
         assert_eq!(dialogue.steps[1], Step::Send("help\r".into()));
         assert!(toml::from_str::<SystemsFile>("[[test]]\nname='x'\nsystem='x'\nstep=[]").is_err());
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Finding a system description and the program images that it names.
 
-use crate::error::{Error, Result, read};
+use crate::error::{Error, Result, read, write};
 use crate::workspace::Workspace;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +48,18 @@ impl System {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
+        Ok(Self { name, file, images })
+    }
+
+    /// The same system with another text, which is written to a file in `folder`.
+    pub fn changed(&self, folder: &Path, text: &str) -> Result<Self> {
+        let file = folder.join(format!("{}.system", self.name));
+        write(&file, text)?;
+        let images = images(text).map_err(|why| Error::Content {
+            path: file.clone(),
+            why,
+        })?;
+        let name = self.name.clone();
         Ok(Self { name, file, images })
     }
 

@@ -2,9 +2,9 @@
 //! `cargo xtask test`: everything that must be true of a commit.
 
 use crate::build::{Builder, Image};
-use crate::error::{Error, Result, make_folder, write};
+use crate::error::{Error, Result, make_folder, read, write};
 use crate::guest;
-use crate::plan::{self, Choice, Dialogue, Job, Next, Progress, Subject};
+use crate::plan::{self, Alterations, Choice, Dialogue, Job, Next, Progress, Subject};
 use crate::process;
 use crate::protocol::{self, Line, Verdict};
 use crate::qemu::{Event, Machine, Session};
@@ -230,7 +230,7 @@ fn boot_all(
         BTreeMap::new();
     let mut ready: Vec<(&Job, Machine)> = Vec::new();
     for job in jobs {
-        let key = (job.subject.name().to_string(), job.variant.clone());
+        let key = (job.subject.image(&job.name), job.variant.clone());
         if !images.contains_key(&key) {
             let built = build(workspace, &mut builder, job, options.download);
             let image = built.map_err(|error| {
@@ -285,10 +285,12 @@ fn boot_all(
 }
 
 impl Subject {
-    fn name(&self) -> &str {
+    /// Name of the image: a system that the test alters has one of its own, named after the test.
+    fn image(&self, job: &str) -> String {
         match self {
-            Subject::Suite(package) => package,
-            Subject::System { system, .. } => system,
+            Subject::Suite(package) => package.clone(),
+            Subject::System { alterations, .. } if alterations.any() => plain(job),
+            Subject::System { system, .. } => system.clone(),
         }
     }
 }
@@ -297,16 +299,48 @@ fn build(workspace: &Workspace, builder: &mut Builder, job: &Job, download: bool
     workspace.config(&job.variant.config)?;
     match &job.subject {
         Subject::Suite(package) => builder.suite(package, &job.variant),
-        Subject::System { system, .. } => {
-            let system = System::find(workspace, system)?;
-            let guest = guest::Options::default();
-            let system = guest::prepare(workspace, system, &guest, download)?;
+        Subject::System {
+            system,
+            alterations,
+            ..
+        } => {
+            let mut system = System::find(workspace, system)?;
+            system.name = job.subject.image(&job.name);
+            let guest = guest_options(workspace, builder, alterations, &job.variant)?;
+            let mut additions = guest::Additions {
+                replace: alterations.replace.clone(),
+                ..guest::Additions::default()
+            };
+            for file in &alterations.add {
+                additions.texts.push(read(&workspace.root.join(file))?);
+            }
+            let system = guest::prepare(workspace, system, &guest, &additions, download)?;
             builder.system(&system, &job.variant)
         }
     }
 }
 
-fn log_path(logs: &Path, name: &str) -> PathBuf {
+/// What the test says of its guest. A program package of the checkout is compiled first.
+fn guest_options(
+    workspace: &Workspace,
+    builder: &Builder,
+    alterations: &Alterations,
+    variant: &Variant,
+) -> Result<guest::Options> {
+    let kernel = alterations.guest_kernel.as_deref();
+    let program = match kernel.and_then(|name| workspace.program(name)) {
+        Some(package) => builder.programs(variant, &[&package.name])?.pop(),
+        None => None,
+    };
+    let (memory, append) = (
+        alterations.guest_memory.as_deref(),
+        &alterations.guest_append,
+    );
+    guest::Options::of_test(kernel, program, memory, append).map_err(Error::Usage)
+}
+
+/// The name in characters that every file name may have.
+fn plain(name: &str) -> String {
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || "-_.".contains(c) {
             c
@@ -314,10 +348,11 @@ fn log_path(logs: &Path, name: &str) -> PathBuf {
             '-'
         }
     };
-    logs.join(format!(
-        "{}.log",
-        name.chars().map(plain).collect::<String>()
-    ))
+    name.chars().map(plain).collect()
+}
+
+fn log_path(logs: &Path, name: &str) -> PathBuf {
+    logs.join(format!("{}.log", plain(name)))
 }
 
 fn report(step: &Step, job: &Job, verdict: &Verdict, tail: &str) {

@@ -3,6 +3,7 @@
 //! regions and capabilities follow from `partita_guest_protocol::layout`, the rest of the text stays
 //! as it is.
 
+use super::Additions;
 use partita_guest_protocol::layout;
 use partita_papr::HptOrder;
 use roxmltree::{Document, Node};
@@ -62,6 +63,51 @@ pub fn change(text: &str, changes: &Changes) -> Result<String, String> {
     }
     if let Some(memory) = changes.memory {
         resize(&document, memory, &mut edits)?;
+    }
+    Ok(edits.apply(text))
+}
+
+/// The description with a test's additions.
+pub fn add(text: &str, additions: &Additions) -> Result<String, String> {
+    let document = parse(text)?;
+    let mut edits = Edits::default();
+    for (old, new) in &additions.replace {
+        let (old, new) = (format!("{old}.elf"), format!("{new}.elf"));
+        let mut found = document
+            .descendants()
+            .filter(|n| n.has_tag_name("program_image") && n.attribute("path") == Some(&old))
+            .peekable();
+        if found.peek().is_none() {
+            return Err(format!("no program image {old}"));
+        }
+        found.for_each(|node| edits.set(&node, "path", &new));
+    }
+    let mut changed = edits.apply(text);
+    for addition in &additions.texts {
+        changed = insert(&changed, addition)?;
+    }
+    Ok(changed)
+}
+
+/// Puts the elements of one addition where they belong.
+fn insert(text: &str, addition: &str) -> Result<String, String> {
+    let (document, addition_document) = (parse(text)?, parse(addition)?);
+    let mut edits = Edits::default();
+    for node in addition_document.root_element().children() {
+        let (place, from) = if node.has_tag_name("into") {
+            let pd = node.attribute("pd").unwrap_or_default();
+            let place = find(document.root(), "protection_domain", "name", pd)?;
+            (place, node.children().filter(Node::is_element).collect())
+        } else if node.is_element() {
+            (document.root_element(), vec![node])
+        } else {
+            continue;
+        };
+        let end = place.range().end - format!("</{}>", place.tag_name().name()).len();
+        for node in from {
+            let element = format!("{}\n", &addition[node.range()]);
+            edits.0.push((end..end, element));
+        }
     }
     Ok(edits.apply(text))
 }
@@ -182,6 +228,7 @@ impl Edits {
 
     /// The text with all replacements; each place has at most one.
     fn apply(mut self, text: &str) -> String {
+        // Insertions at one place stay in their order.
         self.0.sort_by_key(|(range, _)| range.start);
         let mut changed = text.to_string();
         for (range, value) in self.0.into_iter().rev() {
@@ -288,6 +335,38 @@ mod tests {
             memory(1 << 30, bare),
             "no <memory_region name=\"page_state\">"
         );
+    }
+
+    #[test]
+    fn tests_replace_programs_and_add_elements() {
+        let text = r#"<system><protection_domain name="a"><program_image path="x.elf"/>
+            </protection_domain></system>"#;
+        let additions = Additions {
+            replace: [("x".to_string(), "y".to_string())].into(),
+            texts: vec![
+                r#"<additions><memory_region name="m" size="1"/><memory_region name="n" size="1"/>
+                   <into pd="a"><map mr="m" vaddr="1"/><irq id="1"/></into></additions>"#
+                    .into(),
+            ],
+        };
+        let changed = add(text, &additions).unwrap();
+        let document = Document::parse(&changed).unwrap();
+        let names = |node: Node| -> Vec<String> {
+            let elements = node.children().filter(Node::is_element);
+            elements.map(|n| n.tag_name().name().to_string()).collect()
+        };
+        assert_eq!(
+            names(document.root_element()),
+            ["protection_domain", "memory_region", "memory_region"]
+        );
+        let pd = find(document.root(), "protection_domain", "name", "a").unwrap();
+        assert_eq!(names(pd), ["program_image", "map", "irq"]);
+        find(pd, "program_image", "path", "y.elf").unwrap();
+        let unknown = Additions {
+            replace: [("z".to_string(), "y".to_string())].into(),
+            ..Additions::default()
+        };
+        assert_eq!(add(text, &unknown).unwrap_err(), "no program image z.elf");
     }
 
     #[test]

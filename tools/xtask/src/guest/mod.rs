@@ -13,6 +13,7 @@ use crate::system::System;
 use crate::workspace::Workspace;
 use clap::Args;
 use fetch::{Cache, KERNELS};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,9 +41,39 @@ pub struct Options {
     /// Copy a folder to /share of the guest.
     #[arg(long, value_name = "FOLDER")]
     share: Option<PathBuf>,
+    /// The guest is a program of our own, which needs no files.
+    #[arg(skip)]
+    program: Option<PathBuf>,
+}
+
+/// What a test puts into a system description.
+#[derive(Clone, Debug, Default)]
+pub struct Additions {
+    /// Programs that take the places of others: `hpt` = `evil-hpt`.
+    pub replace: BTreeMap<String, String>,
+    /// XML texts: what is below the root element goes into the system, or below `<into pd="NAME">`
+    /// into that protection domain.
+    pub texts: Vec<String>,
 }
 
 impl Options {
+    /// Of a test: `kernel` as `--guest-kernel` has it, unless `program`, the file of a program of our
+    /// own, takes its place; the memory as `--guest-memory` has it.
+    pub fn of_test(
+        kernel: Option<&str>,
+        program: Option<PathBuf>,
+        memory: Option<&str>,
+        append: &str,
+    ) -> std::result::Result<Self, String> {
+        Ok(Self {
+            guest_kernel: kernel.filter(|_| program.is_none()).map(String::from),
+            guest_memory: memory.map(size).transpose()?,
+            guest_append: Some(append.to_string()).filter(|text| !text.is_empty()),
+            program,
+            ..Self::default()
+        })
+    }
+
     fn any(&self) -> bool {
         self.guest_kernel.is_some()
             || self.guest_initrd.is_some()
@@ -50,6 +81,7 @@ impl Options {
             || self.guest_memory.is_some()
             || self.exec.is_some()
             || self.share.is_some()
+            || self.program.is_some()
     }
 }
 
@@ -75,6 +107,7 @@ pub fn prepare(
     workspace: &Workspace,
     system: System,
     options: &Options,
+    additions: &Additions,
     download: bool,
 ) -> Result<System> {
     let content = |why| Error::Content {
@@ -87,12 +120,19 @@ pub fn prepare(
             let why = format!("system {} has no guest to take such options", system.name);
             return Err(Error::Usage(why));
         }
-        return Ok(system);
+        if additions.replace.is_empty() && additions.texts.is_empty() {
+            return Ok(system);
+        }
+        let text = description::add(&text, additions).map_err(content)?;
+        return system.changed(&workspace.target.join("guest").join(&system.name), &text);
     };
     let folder = workspace.target.join("guest").join(&system.name);
     let cache = Cache::new(&workspace.target, download);
     if !files.kernels.is_empty() {
-        let kernel = kernel(&cache, options.guest_kernel.as_deref())?;
+        let kernel = match &options.program {
+            Some(program) => program.clone(),
+            None => kernel(&cache, options.guest_kernel.as_deref())?,
+        };
         for name in &files.kernels {
             copy(&kernel, &folder.join(name))?;
         }
@@ -100,6 +140,7 @@ pub fn prepare(
     if !files.initrds.is_empty() {
         let archive = match &options.guest_initrd {
             Some(file) => read_bytes(file)?,
+            None if options.program.is_some() => cpio::Archive::default().finish(),
             None => initramfs::make(
                 &read_bytes(&cache.busybox()?)?,
                 options.exec.as_deref(),
@@ -114,10 +155,10 @@ pub fn prepare(
         memory: options.guest_memory,
         append: options.guest_append.clone().unwrap_or_default(),
     };
-    let text = description::change(&text, &changes).map_err(content)?;
-    let file = folder.join(format!("{}.system", system.name));
-    write(&file, text)?;
-    Ok(System { file, ..system })
+    let text = description::change(&text, &changes)
+        .and_then(|text| description::add(&text, additions))
+        .map_err(content)?;
+    system.changed(&folder, &text)
 }
 
 /// The file of the chosen kernel.
