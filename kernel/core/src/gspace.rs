@@ -15,14 +15,14 @@ use crate::object::{Link, Object, Ref, Slot};
 use crate::syscall::Args;
 use crate::vcpu::Vcpu;
 use core::cell::Cell;
-use partita_abi::{CapRights, InvocationLabel, address_space as space};
+use partita_abi::{CapRights, InvocationLabel, address_space as space, limits};
 
 /// GiB of guest memory that a GSpace can address.
-pub const GSPACE_TABLES: usize = 256;
+pub const GSPACE_TABLES: usize = limits::GSPACE_GIB;
 /// Views of a GSpace that can be mapped at one time.
-pub const GSPACE_VIEWS: usize = 64;
+pub const GSPACE_VIEWS: usize = limits::GSPACE_VIEWS;
 /// Address spaces that can see the real hash page table.
-pub const HPT_VIEWS: usize = 8;
+pub const HPT_VIEWS: usize = limits::HPT_VIEWS;
 
 const VALID: u64 = 1;
 const TABLE: u64 = 2;
@@ -538,7 +538,7 @@ impl<M: Machine> Kernel<'_, M> {
         if (gpa | vaddr) & 0xfff != 0 {
             return Err(SysError::Alignment.into());
         }
-        if vaddr >> 42 != 0 || vaddr > space::USER_VSPACE_TOP as u64 {
+        if vaddr >> limits::VIEW_VADDR_BITS != 0 || vaddr > space::USER_VSPACE_TOP as u64 {
             return Err(SysError::InvalidArgument(1).into());
         }
         let pid = self.pid_of(root);

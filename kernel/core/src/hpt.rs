@@ -12,14 +12,14 @@ use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::object::{Ref, Slot};
 use crate::syscall::Args;
-use partita_abi::{CapRights, InvocationLabel, address_space as space};
+use partita_abi::{CapRights, InvocationLabel, address_space as space, limits};
 use partita_papr::hpte::{self, GuestHpte, Isa30Hpte};
 use partita_papr::{HptOrder, PageSize, Ptex, pate, protection, tlbie};
 
 /// Bytes of the table that Clear handles between preemption points.
 const CLEAR_STEP: u64 = 1 << 16;
 /// Largest table that can be shown to a PD (bounds the loop that maps it).
-const MAX_VIEW_ORDER: u32 = 30;
+const MAX_VIEW_ORDER: u32 = limits::HPT_VIEW_MAX_ORDER as u32;
 
 /// A bound table, its GSpace alive.
 struct Table<'k> {

@@ -15,13 +15,17 @@ use crate::object::{
 use crate::syscall::Args;
 use core::cell::Cell;
 use partita_abi::{
-    CapRights, GuestExit, InvocationLabel, MessageInfo, ReplyAction, vcpu_register as register,
+    CapRights, GuestExit, InvocationLabel, MessageInfo, ReplyAction, limits,
+    vcpu_register as register,
 };
 
 /// Endpoints that exits can be routed to.
-pub const ROUTES: usize = 8;
+pub const ROUTES: usize = limits::VCPU_ROUTES;
 /// Hypercalls with a route: numbers 0 to 0x7fc, and 0xf000 to 0xf03c.
-pub const ROUTED_HYPERCALLS: usize = 512 + 16;
+pub const ROUTED_HYPERCALLS: usize = (ORDINARY_END + VENDOR_END - VENDOR_FIRST) as usize >> 2;
+const ORDINARY_END: u64 = limits::ROUTED_HYPERCALLS_END as u64;
+const VENDOR_FIRST: u64 = limits::ROUTED_VENDOR_HYPERCALLS as u64;
+const VENDOR_END: u64 = limits::ROUTED_VENDOR_HYPERCALLS_END as u64;
 /// Registers that a VCPU keeps itself (all but those of the TCB's context).
 pub const SPRS: usize = register::COUNT - register::SRR0;
 
@@ -180,8 +184,8 @@ fn hypercall_index(number: u64) -> Option<usize> {
         return None;
     }
     match number {
-        0..0x800 => Some((number >> 2) as usize),
-        0xf000..0xf040 => Some(512 + ((number - 0xf000) >> 2) as usize),
+        0..ORDINARY_END => Some((number >> 2) as usize),
+        VENDOR_FIRST..VENDOR_END => Some(((ORDINARY_END + number - VENDOR_FIRST) >> 2) as usize),
         _ => None,
     }
 }

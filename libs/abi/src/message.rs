@@ -68,6 +68,8 @@ pub mod badge {
     /// A protected procedure call: bits 15:0 are the channel of the receiver's end; a hypercall
     /// also has the vCPU id in bits 47:32.
     pub const PPC: u64 = 1 << 63;
+    /// Where the vCPU id is in the badge of a hypercall.
+    pub const VCPU_ID_SHIFT: u32 = 32;
     /// A fault or exit of a child or vCPU: bits 15:0 are its id.
     pub const FAULT: u64 = 1 << 62;
 }

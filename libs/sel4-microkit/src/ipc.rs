@@ -28,7 +28,7 @@ impl Caller {
     /// The vCPU that made the hypercall; 0 for an ordinary call.
     #[inline]
     pub const fn vcpu(self) -> usize {
-        (self.0 >> 32 & 0xffff) as usize
+        (self.0 >> badge::VCPU_ID_SHIFT & 0xffff) as usize
     }
 }
 

@@ -9,13 +9,14 @@ use crate::files::Files;
 use crate::memory::Memory;
 use crate::sdf::{GrantKind, Map, Place, Problem, SdfError, SetVarValue, System};
 use crate::spaces::Spaces;
+use partita_abi::limits;
 use std::sync::Arc;
 
 const SMALL: u8 = 12;
 const MEDIUM: u8 = 16;
 const LARGE: u8 = 21;
 /// Views of guest memory are mapped below this address.
-const VIEW_TOP: u64 = 1 << 42;
+const VIEW_TOP: u64 = 1 << limits::VIEW_VADDR_BITS;
 
 /// A memory region.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use crate::elf::{Elf, PAGE};
 use crate::image::Layout;
 use crate::plan::Plan;
 use crate::regions::Region;
-use crate::sdf::{CNODE_BASE, Grant, GrantKind, System, VirtualMachine};
+use crate::sdf::{Grant, GrantKind, System, VirtualMachine};
 use crate::spaces::Spaces;
 use partita_abi::{CapRights, address_space, badge, microkit};
 use std::collections::BTreeMap;
@@ -29,8 +29,6 @@ const MONITOR_NOTIFICATION_BASE: u32 = microkit::CHILD_TCB_BASE as u32;
 
 /// An entry of a hash page table has 16 bytes, its guest frame number 4.
 const HPTE_BYTES_PER_GFN_BYTE_BITS: u8 = 2;
-/// Where the id of a vCPU is in the badge of its hypercalls.
-const VCPU_ID_SHIFT: u32 = 32;
 
 /// Right to receive, and nothing else.
 const RECEIVE: CapRights = CapRights::READ;
@@ -526,7 +524,7 @@ impl<'a> Builder<'a> {
                 .model
                 .add(format!("tcb_{thread}"), Object::GuestTcb(Box::new(tcb)));
             let routes = system.endpoints(vm, vcpu.cpu).into_iter().map(|to| {
-                let badge = badge::PPC | id << VCPU_ID_SHIFT | u64::from(to.id);
+                let badge = badge::PPC | id << badge::VCPU_ID_SHIFT | u64::from(to.id);
                 (endpoint(to.pd, badge), to.targets)
             });
             let object = VCpu {
@@ -574,7 +572,7 @@ impl<'a> Builder<'a> {
             }
             GrantKind::CNode { radix } => {
                 let object = self.cnode(&name, radix);
-                let own = CNODE_BASE as u32 + grant.slot;
+                let own = microkit::CAP_CNODE_BASE as u32 + grant.slot;
                 self.model
                     .place(to.cnode, own, Cap::minted(object, CapRights::ALL, 0));
                 let guard = address_space::WORD_BITS - microkit::ROOT_CNODE_BITS;

@@ -5,13 +5,6 @@ use super::{GrantKind, Place, Problem, SdfError, System, Target, VirtualMachine}
 use partita_abi::limits;
 use std::collections::{BTreeSet, HashMap};
 
-/// Endpoints in a VCPU's table of routes.
-const MAX_ROUTES: usize = 8;
-/// Views of a GSpace that can be mapped at one time.
-const MAX_VIEWS: usize = 64;
-/// Address spaces that can see a real hash page table.
-const MAX_HPT_VIEWS: usize = 8;
-
 fn error(place: &Place, problem: Problem) -> SdfError {
     SdfError {
         place: place.clone(),
@@ -191,8 +184,11 @@ fn routes(system: &System, vm: &VirtualMachine) -> Result<(), SdfError> {
                 return Err(error(&vcpu.place, Problem::NoRouteOnCore { what, core }));
             }
         }
-        if system.endpoints(vm, vcpu.cpu).len() > MAX_ROUTES {
-            return Err(error(&vm.place, Problem::TooManyRoutes(MAX_ROUTES)));
+        if system.endpoints(vm, vcpu.cpu).len() > limits::VCPU_ROUTES {
+            return Err(error(
+                &vm.place,
+                Problem::TooManyRoutes(limits::VCPU_ROUTES),
+            ));
         }
     }
     Ok(())
@@ -203,8 +199,12 @@ fn views(system: &System) -> Result<(), SdfError> {
     let mut counts: HashMap<(usize, &str), usize> = HashMap::new();
     for grant in system.pds.iter().flat_map(|pd| &pd.grants) {
         let (vm, what, max, more) = match grant.kind {
-            GrantKind::View { vm, count, .. } => (vm, "views", MAX_VIEWS, count as usize),
-            GrantKind::Hpt { vm, vaddr: Some(_) } => (vm, "windows to the table", MAX_HPT_VIEWS, 1),
+            GrantKind::View { vm, count, .. } => {
+                (vm, "views", limits::GSPACE_VIEWS, count as usize)
+            }
+            GrantKind::Hpt { vm, vaddr: Some(_) } => {
+                (vm, "windows to the table", limits::HPT_VIEWS, 1)
+            }
             _ => continue,
         };
         let count = counts.entry((vm, what)).or_default();

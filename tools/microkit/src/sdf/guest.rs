@@ -2,7 +2,7 @@
 //! Virtual machines: what their elements say, and which route a vCPU's exits take.
 
 use super::{Place, System};
-use partita_abi::GuestExit;
+use partita_abi::{GuestExit, limits};
 use partita_papr::hcall;
 use std::fmt;
 
@@ -85,7 +85,11 @@ pub struct Endpoint {
 
 /// Numbers of hypercalls that the kernel can route.
 fn routable() -> impl Iterator<Item = u64> {
-    (0..0x800).chain(0xf000..0xf040).step_by(4)
+    let vendor = limits::ROUTED_VENDOR_HYPERCALLS..limits::ROUTED_VENDOR_HYPERCALLS_END;
+    (0..limits::ROUTED_HYPERCALLS_END)
+        .chain(vendor)
+        .step_by(4)
+        .map(|n| n as u64)
 }
 
 impl Target {

@@ -18,11 +18,6 @@ pub use parse::parse;
 use partita_capdl::Trigger;
 use std::sync::Arc;
 
-/// First slot of a Microkit CNode with the CNodes of `<cap_cnode>`: that in root slot `n` is named by
-/// slot `CNODE_BASE + n`. A cptr into the root slot leads on into the CNode, so that it cannot name
-/// the CNode itself.
-pub const CNODE_BASE: u64 = 394;
-
 /// A whole system; indices refer to the vectors here.
 #[derive(Clone, Debug)]
 pub struct System {

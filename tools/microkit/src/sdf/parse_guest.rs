@@ -5,7 +5,8 @@ use super::attributes::Element;
 use super::guest::{Route, Target, Vcpu, VirtualMachine};
 use super::parse::{MAX_ID, MAX_PRIORITY, Parser};
 use super::{GrantKind, Map, MemoryRegion, Problem, SdfError, SetVarValue};
-use partita_abi::{address_space, limits};
+use partita_abi::{address_space, limits, microkit};
+use partita_papr::HptOrder;
 use roxmltree::Node;
 use std::sync::Arc;
 
@@ -13,11 +14,11 @@ const DEFAULT_BUDGET_US: u64 = 10_000;
 /// Granule of a guest's memory.
 const MEMORY_STEP: u64 = 16 << 20;
 /// What a GSpace can address.
-const MAX_MEMORY: u64 = 256 << 30;
-const MIN_ORDER: u8 = 18;
-const MAX_ORDER: u8 = 36;
+const MAX_MEMORY: u64 = (limits::GSPACE_GIB as u64) << 30;
+const MIN_ORDER: u8 = HptOrder::MIN as u8;
+const MAX_ORDER: u8 = HptOrder::MAX as u8;
 /// Largest table that the kernel shows to a domain.
-const MAX_VIEW_ORDER: u8 = 30;
+const MAX_VIEW_ORDER: u8 = limits::HPT_VIEW_MAX_ORDER as u8;
 const DEFAULT_VRMA_BITS: u8 = 16;
 const MAX_CNODE_RADIX: u64 = 20;
 const MAX_UNTYPED_BITS: u64 = 47;
@@ -351,7 +352,7 @@ impl Parser<'_> {
             }
             "cap_cnode" => {
                 let radix = element.required_number_in("radix", 1, MAX_CNODE_RADIX)? as u8;
-                variables = vec![("setvar_root", Some(super::CNODE_BASE + slot))];
+                variables = vec![("setvar_root", Some(microkit::CAP_CNODE_BASE as u64 + slot))];
                 GrantKind::CNode { radix }
             }
             "cap_gspace" => GrantKind::GSpace(self.vm(&element, "vm")?),
