@@ -12,6 +12,15 @@ use partita_abi::microkit;
 /// A symbol and its bytes.
 pub type Patch = (String, Vec<u8>);
 
+/// Variables of every program that the tool sets itself.
+pub const OWN: [&str; 5] = [
+    "microkit_name",
+    "microkit_passive",
+    "microkit_irqs",
+    "microkit_notifications",
+    "microkit_pps",
+];
+
 fn word(name: &str, value: u64) -> Patch {
     (name.into(), value.to_le_bytes().into())
 }
@@ -29,15 +38,13 @@ pub fn of_pd(system: &System, regions: &[Region], pd: usize) -> Vec<Patch> {
     let sent = |list: Vec<crate::sdf::Outgoing>| {
         mask(&mut list.iter().filter(|o| o.from == pd).map(|o| o.from_id))
     };
+    let [name, passive, irqs, notifications, pps] = OWN;
     let mut patches = vec![
-        ("microkit_name".into(), padded_name(&domain.name).into()),
-        ("microkit_passive".into(), vec![domain.passive.into()]),
-        word(
-            "microkit_irqs",
-            mask(&mut domain.irqs.iter().map(|irq| irq.id)),
-        ),
-        word("microkit_notifications", sent(system.notifications())),
-        word("microkit_pps", sent(system.calls())),
+        (name.into(), padded_name(&domain.name).into()),
+        (passive.into(), vec![domain.passive.into()]),
+        word(irqs, mask(&mut domain.irqs.iter().map(|irq| irq.id))),
+        word(notifications, sent(system.notifications())),
+        word(pps, sent(system.calls())),
     ];
     for setvar in &domain.setvars {
         let value = match setvar.value {

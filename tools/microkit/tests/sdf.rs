@@ -6,6 +6,7 @@ mod common;
 
 use common::Fixtures;
 use microkit_tool::{Board, sdf};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 #[test]
@@ -54,6 +55,57 @@ fn invalid_systems_are_refused_with_their_message() {
         files.len(),
         wrong.join("\n")
     );
+}
+
+/// `tests/sdf/valid/*.system`: systems as upstream's, of all elements that do not depend on another
+/// architecture. `<!-- report: TEXT -->` is in the report, `<!-- absent: TEXT -->` is not;
+/// `~` stands for `-`, of which a comment cannot have two.
+#[test]
+fn valid_systems_are_built() {
+    let fixtures = Fixtures::new("sdf-valid");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/sdf/valid");
+    let mut elements = BTreeSet::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let output = fixtures.build(name, &text).unwrap();
+        assert_eq!(output.warnings, Vec::<String>::new(), "{name}");
+        let remark = |line: &str, kind: &str| {
+            let rest = line.strip_prefix("<!-- ")?.strip_prefix(kind)?;
+            let text = rest.strip_prefix(": ")?.strip_suffix(" -->")?;
+            Some(text.replace('~', "-"))
+        };
+        for line in text.lines() {
+            if let Some(wanted) = remark(line, "report") {
+                assert!(output.report.contains(&wanted), "{name}: no {wanted}");
+            }
+            if let Some(unwanted) = remark(line, "absent") {
+                assert!(!output.report.contains(&unwanted), "{name}: {unwanted}");
+            }
+        }
+        let document = roxmltree::Document::parse(&text).unwrap();
+        for node in document.descendants().filter(|n| n.is_element()) {
+            let element = node.tag_name().name();
+            let attributes = node.attributes().map(|a| format!("{element}@{}", a.name()));
+            elements.extend(attributes);
+            elements.insert(element.to_string());
+        }
+    }
+    // Upstream's grammar, but for guests (the images of which the tests of whole systems build).
+    let grammar =
+        "system protection_domain@name protection_domain@priority protection_domain@budget
+        protection_domain@period protection_domain@passive protection_domain@stack_size
+        protection_domain@cpu protection_domain@fpu protection_domain@id
+        protection_domain@setvar_id program_image@path program_image@path_for_symbols map@mr
+        map@vaddr map@perms map@cached map@setvar_vaddr map@setvar_size map@setvar_prefill_size
+        irq@irq irq@id irq@trigger irq@setvar_id setvar@symbol setvar@region_paddr cspace
+        cap_tcb@slot cap_tcb@pd cap_sc@slot cap_sc@pd cap_vspace@slot cap_vspace@pd
+        memory_region@name memory_region@size memory_region@page_size memory_region@phys_addr
+        memory_region@prefill_path channel end@pd end@id end@pp end@notify end@setvar_id";
+    for wanted in grammar.split_whitespace() {
+        assert!(elements.contains(wanted), "no valid system has {wanted}");
+    }
 }
 
 /// The example of docs/SYSTEM_XML.md is a system description.

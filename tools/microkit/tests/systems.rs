@@ -135,6 +135,19 @@ fn guests_become_what_they_should() {
     );
 }
 
+/// Two cores with an instance of each server; two guests with a set of domains each.
+#[test]
+fn instances_and_several_guests_become_what_they_should() {
+    let fixtures = fixtures("several");
+    for name in ["instances", "guests"] {
+        let output = build(&fixtures, name);
+        golden(&format!("{name}.live"), &boot(&output.image).listing());
+        golden(&format!("{name}.report"), capabilities(&output.report));
+        golden(&format!("{name}.cdl"), &output.capdl);
+        assert_eq!(output.warnings, Vec::<String>::new());
+    }
+}
+
 #[test]
 fn guests_variables_are_set() {
     let output = build(&fixtures("guest-variables"), "guest");
@@ -209,7 +222,7 @@ fn json_is_consistent() {
 #[test]
 fn text_and_json_say_the_same() {
     let fixtures = fixtures("text");
-    for name in ["hello", "everything", "guest"] {
+    for name in ["hello", "everything", "guest", "instances", "guests"] {
         let output = build(&fixtures, name);
         let module = cdl::parse(&output.capdl);
         assert_eq!(module.arch, "ppc64");

@@ -50,7 +50,8 @@ impl Object {
                 ];
                 list.extend(t.fault.map(|fault| (tcb::FAULT_EP, fault)));
                 list.push((tcb::SC, Cap::full(t.sc)));
-                let bound = t.bound_notification.map(Cap::full);
+                let bound = t.bound_notification;
+                let bound = bound.map(|n| Cap::minted(n, CapRights::READ, 0));
                 list.extend(bound.map(|cap| (tcb::BOUND_NOTIFICATION, cap)));
                 list
             }

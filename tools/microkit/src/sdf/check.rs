@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Rules between elements that need nothing but the file.
 
-use super::{GrantKind, Place, Problem, SdfError, System, Target, VirtualMachine};
+use super::{GrantKind, Place, Problem, Route, SdfError, System, Target, VirtualMachine};
 use partita_abi::limits;
 use std::collections::{BTreeSet, HashMap};
 
@@ -176,6 +176,11 @@ fn routes(system: &System, vm: &VirtualMachine) -> Result<(), SdfError> {
             }
         }
     }
+    for route in &vm.routes {
+        for &target in &route.targets {
+            instance_priorities(system, vm, route, target)?;
+        }
+    }
     let targets: BTreeSet<_> = seen.keys().map(|(target, _)| *target).collect();
     for vcpu in &vm.vcpus {
         for &target in &targets {
@@ -188,6 +193,33 @@ fn routes(system: &System, vm: &VirtualMachine) -> Result<(), SdfError> {
             return Err(error(
                 &vm.place,
                 Problem::TooManyRoutes(limits::VCPU_ROUTES),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Instances of a server may meet on one core, and take each other's lock bits: a lower one that holds
+/// one would not run while a higher one waits for it.
+fn instance_priorities(
+    system: &System,
+    vm: &VirtualMachine,
+    route: &Route,
+    target: Target,
+) -> Result<(), SdfError> {
+    let pd = &system.pds[route.pd];
+    for (_, first) in vm.routes_of(target) {
+        let other = &system.pds[first.pd];
+        if pd.priority != other.priority {
+            return Err(error(
+                &route.place,
+                Problem::InstancePriority {
+                    pd: pd.name.clone(),
+                    priority: pd.priority,
+                    other: other.name.clone(),
+                    other_priority: other.priority,
+                    what: target.to_string(),
+                },
             ));
         }
     }

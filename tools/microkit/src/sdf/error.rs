@@ -125,6 +125,8 @@ pub enum Problem {
     DuplicateId { id: u8, element: String, row: u32 },
     #[error("symbol '{symbol}' is already set at line {row}")]
     DuplicateSetVar { symbol: String, row: u32 },
+    #[error("symbol '{0}' is set by the tool itself")]
+    OwnSymbol(String),
     #[error("interrupt {irq:#x} is already used at line {row}")]
     DuplicateIrq { irq: u64, row: u32 },
     #[error("more than {0} interrupts")]
@@ -195,6 +197,10 @@ pub enum Problem {
     SecondVm,
     #[error("unknown virtual machine '{0}'")]
     UnknownVm(String),
+    #[error(
+        "no memory is mapped into a virtual machine here: its memory comes from the domain with <cap_gspace>"
+    )]
+    MapInVm,
     #[error("at least one <vcpu> is needed")]
     NoVcpus,
     #[error(
@@ -214,6 +220,16 @@ pub enum Problem {
     EmptyRoute,
     #[error("{what} already goes to '{pd}' at line {row}, on the same core")]
     RoutedTwice { what: String, pd: String, row: u32 },
+    #[error(
+        "'{pd}' has priority {priority} and '{other}' has {other_priority}, but both are sent {what}: instances have one priority"
+    )]
+    InstancePriority {
+        pd: String,
+        priority: u8,
+        other: String,
+        other_priority: u8,
+        what: String,
+    },
     #[error("{what} has no route on core {core}")]
     NoRouteOnCore { what: String, core: u32 },
     #[error("more than {0} endpoints in the routes of one vCPU")]

@@ -7,6 +7,7 @@ use super::{
     SdfError, SetVar, SetVarValue, System,
 };
 use crate::board::Board;
+use crate::symbols;
 use partita_abi::{address_space, microkit};
 use partita_capdl::Trigger;
 use roxmltree::{Document, Node, NodeId};
@@ -458,6 +459,9 @@ impl Parser<'_> {
         symbol: &str,
         value: SetVarValue,
     ) -> Result<(), SdfError> {
+        if symbols::OWN.contains(&symbol) {
+            return Err(element.error(Problem::OwnSymbol(symbol.into())));
+        }
         let setvars = &mut self.system.pds[pd].setvars;
         if let Some(other) = setvars.iter().find(|s| s.symbol == symbol) {
             let (symbol, row) = (symbol.to_string(), other.place.row);

@@ -150,6 +150,7 @@ impl Parser<'_> {
             match child.tag_name().name() {
                 "vcpu" => self.vcpu(child, pd, vm)?,
                 "route" => (),
+                "map" => return Err(self.error(child, Problem::MapInVm)),
                 _ => return Err(self.error(child, Problem::UnknownElement)),
             }
         }
