@@ -8,6 +8,8 @@ use crate::build::{Builder, Image};
 use crate::elf::Elf;
 use crate::error::{At, Error, Result, make_folder, read_toml, write};
 use crate::gdbstub::Stub;
+use crate::guest;
+use crate::plan::Alterations;
 use crate::protocol::{self, Line};
 use crate::qemu::{Event, Machine, Session};
 use crate::reference::{self, Row, Unit};
@@ -34,6 +36,11 @@ const LANDMARK: usize = 256;
 pub struct BenchImage {
     system: Option<String>,
     root_task: Option<String>,
+    /// How the system differs from its description.
+    #[serde(default)]
+    alter: Alterations,
+    /// Group of the rows that it measures; rows of no group if it is left out.
+    group: Option<String>,
     #[serde(default = "default_board")]
     board: String,
     #[serde(default = "default_config")]
@@ -88,7 +95,11 @@ impl BenchImage {
         };
         workspace.config(&self.config)?;
         match (&self.system, &self.root_task) {
-            (Some(system), None) => builder.system(&System::find(workspace, system)?, &variant),
+            (Some(system), None) => {
+                let system = System::find(workspace, system)?;
+                let system = guest::altered(workspace, system, &self.alter, true)?;
+                builder.system(&system, &variant)
+            }
             (None, Some(package)) => builder.suite(package, &variant),
             _ => Err(Error::Content {
                 path: workspace.root.join("benches/images.toml"),
@@ -103,15 +114,27 @@ impl BenchImage {
     }
 }
 
-/// Measures, prints and judges. `names` empty: every row.
+/// Measures, prints and judges. `names` are rows or groups; empty: every row.
 pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Result<()> {
     let rows = reference::rows(workspace)?;
-    let chosen = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
+    let chosen = |name: &str| {
+        let row = rows.iter().find(|r| r.name == name);
+        // What a program measures beyond the known rows is shown where everything is.
+        row.map_or_else(
+            || names.is_empty() || names.iter().any(|n| n == name),
+            |row| row.is_chosen(names),
+        )
+    };
     let mut builder = Builder::new(workspace);
     let mut figures = measure_outside(workspace, &mut builder, &rows, &chosen)?;
-    let outside = |name: &str| figures.iter().any(|f| f.name == name);
-    if names.is_empty() || names.iter().any(|n| !outside(n)) {
-        for image in BenchImage::all(workspace)? {
+    let missing: Vec<&Row> = rows
+        .iter()
+        .filter(|r| r.is_chosen(names) && figures.iter().all(|f| f.name != r.name))
+        .collect();
+    let unknown = |n: &&String| !rows.iter().any(|r| r.is_chosen(std::slice::from_ref(n)));
+    let any_unknown = names.iter().any(|n| unknown(&n));
+    for image in BenchImage::all(workspace)? {
+        if any_unknown || missing.iter().any(|row| row.group == image.group) {
             figures.extend(boot(workspace, &mut builder, &image)?);
         }
     }
@@ -123,8 +146,8 @@ pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Resu
         })?;
         write(path, text + "\n")?;
     }
-    let known = |n: &str| rows.iter().any(|r| r.name == n) || figures.iter().any(|f| f.name == n);
-    if let Some(name) = names.iter().find(|n| !known(n)) {
+    let found = |n: &String| figures.iter().any(|f| f.name == *n);
+    if let Some(name) = names.iter().find(|n| unknown(n) && !found(n)) {
         return Err(Error::Unknown {
             kind: "bench row",
             name: name.clone(),
@@ -225,6 +248,12 @@ fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Res
                 .unwrap_or_default()
                 .to_string(),
         );
+        if let Some(why) = failure(session.text()) {
+            return Err(Error::Output {
+                program: built.name,
+                why: why.into(),
+            });
+        }
         if session.age() > bound {
             step.line(session.tail(15).trim_end());
             return Err(Error::Timeout {
@@ -261,6 +290,14 @@ fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Res
     }
     step.done(&format!("{} rows", figures.len()));
     Ok(figures)
+}
+
+/// Why a program that measures could not.
+fn failure(text: &str) -> Option<&str> {
+    let complete = &text[..text.rfind('\n')?];
+    complete
+        .lines()
+        .find_map(|line| line.strip_prefix("bench failed: "))
 }
 
 fn log_path(workspace: &Workspace, name: &str) -> PathBuf {
@@ -382,6 +419,7 @@ mod tests {
     fn row(name: &str, bound: Option<u64>) -> Row {
         Row {
             name: name.into(),
+            group: None,
             what: "x".into(),
             reference: None,
             bound,

@@ -153,6 +153,10 @@ impl<'a> Builder<'a> {
                 });
             }
         }
+        for (file, package) in &system.guests {
+            packages.push((package, file));
+            elfs.insert(package.clone(), programs.join(file));
+        }
         let names: Vec<&str> = packages.iter().map(|(name, _)| *name).collect();
         if !names.is_empty() {
             for ((_, image), program) in packages.iter().zip(self.programs(variant, &names)?) {

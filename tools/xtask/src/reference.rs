@@ -11,6 +11,8 @@ use serde::Deserialize;
 pub struct Row {
     /// Its name: what a bench image prints, or `sizes` measures.
     pub name: String,
+    /// Name that selects it together with others.
+    pub group: Option<String>,
     /// What is measured.
     pub what: String,
     /// The peer's figure, if there is one.
@@ -19,6 +21,14 @@ pub struct Row {
     pub bound: Option<u64>,
     /// Unit of all three.
     pub unit: Unit,
+}
+
+impl Row {
+    /// Whether one of the names on a command line means this row; no names mean every row.
+    pub fn is_chosen(&self, names: &[String]) -> bool {
+        let group = self.group.as_ref();
+        names.is_empty() || names.iter().any(|n| *n == self.name || Some(n) == group)
+    }
 }
 
 /// A unit.
@@ -78,6 +88,7 @@ mod tests {
     fn row(bound: Option<u64>) -> Row {
         Row {
             name: "x".into(),
+            group: None,
             what: "a thing".into(),
             reference: Some(700),
             bound,

@@ -17,6 +17,9 @@ pub struct System {
     pub file: PathBuf,
     /// Paths of the program images, each once, in the order of the file.
     pub images: Vec<String>,
+    /// Kernels of guests that are packages of the workspace: the file that the description names, and
+    /// the package.
+    pub guests: Vec<(String, String)>,
 }
 
 impl System {
@@ -48,7 +51,12 @@ impl System {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        Ok(Self { name, file, images })
+        Ok(Self {
+            name,
+            file,
+            images,
+            guests: Vec::new(),
+        })
     }
 
     /// The same system with another text, which is written to a file in `folder`.
@@ -59,8 +67,12 @@ impl System {
             path: file.clone(),
             why,
         })?;
-        let name = self.name.clone();
-        Ok(Self { name, file, images })
+        Ok(Self {
+            name: self.name.clone(),
+            file,
+            images,
+            guests: self.guests.clone(),
+        })
     }
 
     /// Names of the systems in the checkout.

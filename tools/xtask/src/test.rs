@@ -2,9 +2,9 @@
 //! `cargo xtask test`: everything that must be true of a commit.
 
 use crate::build::{Builder, Image};
-use crate::error::{Error, Result, make_folder, read, write};
+use crate::error::{Error, Result, make_folder, write};
 use crate::guest;
-use crate::plan::{self, Alterations, Choice, Dialogue, Job, Next, Progress, Subject};
+use crate::plan::{self, Choice, Dialogue, Job, Next, Progress, Subject};
 use crate::process;
 use crate::protocol::{self, Line, Verdict};
 use crate::qemu::{Event, Machine, Session};
@@ -306,37 +306,10 @@ fn build(workspace: &Workspace, builder: &mut Builder, job: &Job, download: bool
         } => {
             let mut system = System::find(workspace, system)?;
             system.name = job.subject.image(&job.name);
-            let guest = guest_options(workspace, builder, alterations, &job.variant)?;
-            let mut additions = guest::Additions {
-                replace: alterations.replace.clone(),
-                ..guest::Additions::default()
-            };
-            for file in &alterations.add {
-                additions.texts.push(read(&workspace.root.join(file))?);
-            }
-            let system = guest::prepare(workspace, system, &guest, &additions, download)?;
+            let system = guest::altered(workspace, system, alterations, download)?;
             builder.system(&system, &job.variant)
         }
     }
-}
-
-/// What the test says of its guest. A program package of the checkout is compiled first.
-fn guest_options(
-    workspace: &Workspace,
-    builder: &Builder,
-    alterations: &Alterations,
-    variant: &Variant,
-) -> Result<guest::Options> {
-    let kernel = alterations.guest_kernel.as_deref();
-    let program = match kernel.and_then(|name| workspace.program(name)) {
-        Some(package) => builder.programs(variant, &[&package.name])?.pop(),
-        None => None,
-    };
-    let (memory, append) = (
-        alterations.guest_memory.as_deref(),
-        &alterations.guest_append,
-    );
-    guest::Options::of_test(kernel, program, memory, append).map_err(Error::Usage)
 }
 
 /// The name in characters that every file name may have.

@@ -8,6 +8,7 @@ mod fetch;
 mod initramfs;
 
 use crate::error::{Error, Result, copy, read, read_bytes, write};
+use crate::plan::Alterations;
 use crate::qemu::Machine;
 use crate::system::System;
 use crate::workspace::Workspace;
@@ -23,7 +24,8 @@ const BOUND: Duration = Duration::from_secs(600);
 /// What the guest is, and what it does.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Options {
-    /// The guest's kernel: debian-6.1, debian-6.12, debian-6.12-64k (downloaded), or an ELF file.
+    /// The guest's kernel: debian-6.1, debian-6.12, debian-6.12-64k (downloaded), a program
+    /// package of this repository, or an ELF file.
     #[arg(long, value_name = "NAME|FILE")]
     guest_kernel: Option<String>,
     /// The guest's first file system, a cpio archive; made of busybox if none is named.
@@ -41,9 +43,6 @@ pub struct Options {
     /// Copy a folder to /share of the guest.
     #[arg(long, value_name = "FOLDER")]
     share: Option<PathBuf>,
-    /// The guest is a program of our own, which needs no files.
-    #[arg(skip)]
-    program: Option<PathBuf>,
 }
 
 /// What a test puts into a system description.
@@ -57,23 +56,6 @@ pub struct Additions {
 }
 
 impl Options {
-    /// Of a test: `kernel` as `--guest-kernel` has it, unless `program`, the file of a program of our
-    /// own, takes its place; the memory as `--guest-memory` has it.
-    pub fn of_test(
-        kernel: Option<&str>,
-        program: Option<PathBuf>,
-        memory: Option<&str>,
-        append: &str,
-    ) -> std::result::Result<Self, String> {
-        Ok(Self {
-            guest_kernel: kernel.filter(|_| program.is_none()).map(String::from),
-            guest_memory: memory.map(size).transpose()?,
-            guest_append: Some(append.to_string()).filter(|text| !text.is_empty()),
-            program,
-            ..Self::default()
-        })
-    }
-
     fn any(&self) -> bool {
         self.guest_kernel.is_some()
             || self.guest_initrd.is_some()
@@ -81,7 +63,6 @@ impl Options {
             || self.guest_memory.is_some()
             || self.exec.is_some()
             || self.share.is_some()
-            || self.program.is_some()
     }
 }
 
@@ -110,11 +91,12 @@ pub fn prepare(
     additions: &Additions,
     download: bool,
 ) -> Result<System> {
+    let path = system.file.clone();
     let content = |why| Error::Content {
-        path: system.file.clone(),
+        path: path.clone(),
         why,
     };
-    let text = read(&system.file)?;
+    let text = read(&path)?;
     let Some(files) = description::files(&text).map_err(content)? else {
         if options.any() {
             let why = format!("system {} has no guest to take such options", system.name);
@@ -126,21 +108,30 @@ pub fn prepare(
         let text = description::add(&text, additions).map_err(content)?;
         return system.changed(&workspace.target.join("guest").join(&system.name), &text);
     };
+    let mut system = system;
+    let choice = options.guest_kernel.as_deref();
+    if let Some(payload) = choice.and_then(|name| payload(workspace, name)) {
+        // Products of its own: the system's stay those of its own guest.
+        system.name = format!("{}-{payload}", system.name);
+    }
     let folder = workspace.target.join("guest").join(&system.name);
     let cache = Cache::new(&workspace.target, download);
-    if !files.kernels.is_empty() {
-        let kernel = match &options.program {
-            Some(program) => program.clone(),
-            None => kernel(&cache, options.guest_kernel.as_deref())?,
-        };
-        for name in &files.kernels {
-            copy(&kernel, &folder.join(name))?;
+    let mut needs_files = false;
+    for name in &files.kernels {
+        let stem = Path::new(name).file_stem().unwrap_or_default();
+        let wanted = choice.unwrap_or(stem.to_str().unwrap_or_default());
+        match payload(workspace, wanted) {
+            Some(package) => system.guests.push((name.clone(), package.into())),
+            None => {
+                needs_files = true;
+                copy(&kernel(&cache, choice)?, &folder.join(name))?;
+            }
         }
     }
     if !files.initrds.is_empty() {
         let archive = match &options.guest_initrd {
             Some(file) => read_bytes(file)?,
-            None if options.program.is_some() => cpio::Archive::default().finish(),
+            None if !needs_files => cpio::Archive::default().finish(),
             None => initramfs::make(
                 &read_bytes(&cache.busybox()?)?,
                 options.exec.as_deref(),
@@ -159,6 +150,37 @@ pub fn prepare(
         .and_then(|text| description::add(&text, additions))
         .map_err(content)?;
     system.changed(&folder, &text)
+}
+
+/// The same for a system that is altered.
+pub fn altered(
+    workspace: &Workspace,
+    system: System,
+    alterations: &Alterations,
+    download: bool,
+) -> Result<System> {
+    let options = Options {
+        guest_kernel: alterations.guest_kernel.clone(),
+        guest_memory: match &alterations.guest_memory {
+            Some(text) => Some(size(text).map_err(Error::Usage)?),
+            None => None,
+        },
+        guest_append: Some(alterations.guest_append.clone()).filter(|text| !text.is_empty()),
+        ..Options::default()
+    };
+    let mut additions = Additions {
+        replace: alterations.replace.clone(),
+        ..Additions::default()
+    };
+    for file in &alterations.add {
+        additions.texts.push(read(&workspace.root.join(file))?);
+    }
+    prepare(workspace, system, &options, &additions, download)
+}
+
+/// The program package of this name: a guest's kernel of our own, which needs no other files.
+fn payload<'a>(workspace: &'a Workspace, name: &str) -> Option<&'a str> {
+    workspace.program(name).map(|package| package.name.as_str())
 }
 
 /// The file of the chosen kernel.
