@@ -29,6 +29,8 @@ pub enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("{}: named for two outputs", .0.display())]
+    SameOutput(PathBuf),
     #[error("no SDK: give --sdk DIR or set MICROKIT_SDK")]
     NoSdk,
     #[error("{what} '{name}' is in none of the search paths ({searched})")]

@@ -25,6 +25,7 @@ pub mod error;
 pub mod files;
 pub mod image;
 pub mod memory;
+pub mod output;
 pub mod plan;
 pub mod regions;
 pub mod report;

@@ -3,11 +3,12 @@
 
 use clap::Parser;
 use microkit_tool::elf::Elf;
+use microkit_tool::output::write_all;
 use microkit_tool::{
     Board, Config, DEFAULT_ROOT_CNODE_BITS, Error, Request, Sdk, build, files, pack_root_task,
     read_kernel,
 };
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Builds a boot image from a system description.
@@ -39,6 +40,9 @@ struct Arguments {
     /// Capability distribution to write, in the capDL language.
     #[arg(long, value_name = "FILE")]
     capdl: Option<PathBuf>,
+    /// Form of the boot image: there is one.
+    #[arg(long, value_name = "TYPE", default_value = "elf", value_parser = ["elf"])]
+    image_type: String,
     /// SDK folder.
     #[arg(long, env = "MICROKIT_SDK", value_name = "DIR")]
     sdk: Option<PathBuf>,
@@ -98,35 +102,4 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         list.extend(path.as_deref().map(|path| (path, text.as_bytes())));
     }
     write_all(&list)
-}
-
-/// Writes each file beside its place, then moves all of them there: no half-written output.
-fn write_all(list: &[(&Path, &[u8])]) -> Result<(), Error> {
-    let temporary = |path: &Path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        PathBuf::from(name)
-    };
-    let result = list.iter().try_for_each(|(path, bytes)| {
-        std::fs::write(temporary(path), bytes).map_err(|source| Error::Write {
-            path: (*path).into(),
-            source,
-        })
-    });
-    let result = result.and_then(|()| {
-        list.iter().try_for_each(|(path, _)| {
-            std::fs::rename(temporary(path), path).map_err(|source| Error::Write {
-                path: (*path).into(),
-                source,
-            })
-        })
-    });
-    if result.is_err() {
-        for (path, _) in list {
-            // Nothing more can be done if the half-written file cannot be removed either; the
-            // first error is the one that counts.
-            let _ = std::fs::remove_file(temporary(path));
-        }
-    }
-    result
 }

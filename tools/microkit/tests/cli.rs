@@ -122,6 +122,137 @@ fn fails_with_one_line_and_writes_nothing() {
     }
 }
 
+/// What was there before stays as it is, and nothing half-written is left beside it.
+#[test]
+fn a_failure_leaves_earlier_output_alone() {
+    let setup = Setup::new("cli-keeps");
+    let search = setup.fixtures.folder().display().to_string();
+    std::fs::create_dir(setup.out.join("folder")).unwrap();
+    for name in ["loader.img", "report.txt"] {
+        std::fs::write(setup.out.join(name), "earlier").unwrap();
+    }
+    for (arguments, message) in [
+        (
+            ["-r", "folder"],
+            "microkit: folder: cannot be written: is a directory",
+        ),
+        (
+            ["-r", "loader.img"],
+            "microkit: loader.img: named for two outputs",
+        ),
+        (
+            ["--capdl", "report.txt"],
+            "microkit: report.txt: named for two outputs",
+        ),
+        (
+            ["--capdl-json", "no/such/x"],
+            "microkit: no/such/x: cannot be written: No such file",
+        ),
+    ] {
+        let done = setup.run(&[&[&hello(), "--search-path", &search], &arguments[..]].concat());
+        let text = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{text}");
+        assert!(text.starts_with(message), "{text}");
+        assert_eq!(setup.written(), ["folder", "loader.img", "report.txt"]);
+        for name in ["loader.img", "report.txt"] {
+            assert_eq!(std::fs::read(setup.out.join(name)).unwrap(), b"earlier");
+        }
+    }
+}
+
+/// A device is written, not replaced by a file.
+#[test]
+fn output_to_a_device() {
+    let setup = Setup::new("cli-device");
+    let search = setup.fixtures.folder().display().to_string();
+    let arguments = [
+        &hello(),
+        "--search-path",
+        &search,
+        "-o",
+        "/dev/null",
+        "-r",
+        "/dev/stdout",
+    ];
+    let done = setup.run(&arguments);
+    assert!(done.status.success());
+    assert!(
+        String::from_utf8(done.stdout)
+            .unwrap()
+            .starts_with("# Memory")
+    );
+    assert_eq!(setup.written(), Vec::<String>::new());
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+}
+
+/// Upstream's options are there; those that a build cannot do without are asked for.
+#[test]
+fn command_line_is_upstreams() {
+    let setup = Setup::new("cli-options");
+    let search = setup.fixtures.folder().display().to_string();
+    let done = setup.run(&["--help"]);
+    let help = String::from_utf8(done.stdout).unwrap();
+    for option in [
+        "--output",
+        "-o",
+        "--report",
+        "-r",
+        "--board",
+        "--config",
+        "--search-path",
+        "--capdl-json",
+        "--image-type",
+        "--help",
+        "-h",
+        "--version",
+    ] {
+        assert!(help.contains(option), "{option}");
+    }
+    assert!(setup.run(&["--version"]).status.success());
+    let elf = setup.run(&[&hello(), "--search-path", &search, "--image-type", "elf"]);
+    assert!(elf.status.success());
+    let binary = setup.run(&[&hello(), "--image-type", "binary"]);
+    assert_eq!(binary.status.code(), Some(2), "firmware boots ELF files");
+    let without = Command::new(env!("CARGO_BIN_EXE_microkit"))
+        .arg(hello())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(without.stderr).unwrap();
+    assert!(
+        text.contains("--board") && text.contains("--config"),
+        "{text}"
+    );
+}
+
+/// Programs of the SDK are checked as those of the system are.
+#[test]
+fn sdk_for_another_machine_is_refused() {
+    let setup = Setup::new("cli-sdk");
+    let search = setup.fixtures.folder().display().to_string();
+    let elf = setup
+        .fixtures
+        .folder()
+        .join("sdk/board/qemu_powernv9/release/elf");
+    for program in ["kernel", "initialiser", "monitor"] {
+        let path = elf.join(format!("{program}.elf"));
+        let good = std::fs::read(&path).unwrap();
+        let other = std::fs::read(setup.fixtures.folder().join("x86.elf")).unwrap();
+        for (contents, message) in [(Some(other), "ppc64"), (None, "No such file")] {
+            match contents {
+                Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            let done = setup.run(&[&hello(), "--search-path", &search]);
+            let text = String::from_utf8(done.stderr).unwrap();
+            assert_eq!(done.status.code(), Some(1), "{text}");
+            assert!(text.contains(&format!("{program}.elf: ")), "{text}");
+            assert!(text.contains(message), "{text}");
+            assert_eq!(setup.written(), Vec::<String>::new());
+        }
+        std::fs::write(&path, good).unwrap();
+    }
+}
+
 #[test]
 fn packs_a_root_task() {
     let setup = Setup::new("cli-root");
