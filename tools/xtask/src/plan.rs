@@ -16,6 +16,22 @@
 //! soak = false                      # true: only with --soak
 //! ```
 //!
+//! A program package below `tests/guests` is the kernel of a guest of `systems/linux`, and prints as
+//! a suite does:
+//!
+//! ```toml
+//! [package.metadata.guest]
+//! configs = ["release"]    # default
+//! memory = "64M"           # the guest's, default
+//! vcpus = 1                # the guest's, default
+//! arguments = "seed=1"     # on its command line, default none
+//! machine_memory = "2G"    # default
+//! timeout = 300            # seconds in all, default 300
+//! silence = 60             # seconds without output, default 60
+//! icount = false           # as above, default false
+//! soak = false             # true: only with --soak
+//! ```
+//!
 //! `tests/systems.toml` holds the tests of whole systems in the same words, with one board, one
 //! configuration and one core count each, and the console dialogue:
 //!
@@ -34,10 +50,14 @@
 use crate::error::{Error, Result, read_toml};
 use crate::qemu;
 use crate::toolchain::Variant;
-use crate::workspace::Workspace;
+use crate::workspace::{Package, Workspace};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// The system whose guest a guest program is.
+pub const GUEST_SYSTEM: &str = "linux";
 
 /// One boot and what is expected of it.
 #[derive(Clone, Debug)]
@@ -65,6 +85,14 @@ pub struct Job {
 pub enum Subject {
     /// A suite: the package that is the root task.
     Suite(String),
+    /// A program that is the kernel of a guest: the package, and how its system differs from
+    /// [`GUEST_SYSTEM`].
+    Guest {
+        /// The package.
+        package: String,
+        /// Its guest.
+        alterations: Alterations,
+    },
     /// A system and its dialogue.
     System {
         /// Its name.
@@ -84,6 +112,8 @@ pub struct Alterations {
     pub guest_kernel: Option<String>,
     /// The guest's memory, as `--guest-memory` takes it.
     pub guest_memory: Option<String>,
+    /// The guest's processors.
+    pub guest_vcpus: Option<u32>,
     /// More for the guest's command line.
     pub guest_append: String,
     /// Programs that take the places of others: `{ hpt = "evil-hpt" }`.
@@ -144,6 +174,36 @@ impl Default for SuiteTable {
             timeout: 300,
             icount: true,
             silence: 60,
+            soak: false,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct GuestTable {
+    configs: Vec<String>,
+    memory: String,
+    vcpus: u32,
+    arguments: String,
+    machine_memory: String,
+    timeout: u64,
+    silence: u64,
+    icount: bool,
+    soak: bool,
+}
+
+impl Default for GuestTable {
+    fn default() -> Self {
+        Self {
+            configs: vec!["release".into()],
+            memory: "64M".into(),
+            vcpus: 1,
+            arguments: String::new(),
+            machine_memory: qemu::MEMORY.into(),
+            timeout: 300,
+            silence: 60,
+            icount: false,
             soak: false,
         }
     }
@@ -217,21 +277,17 @@ pub struct Choice {
 /// Every job that the checkout defines and the user wants, in a fixed order.
 pub fn jobs(workspace: &Workspace, choice: &Choice) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
-    let suites = workspace.root.join("tests/suites");
-    for package in workspace
-        .packages
-        .iter()
-        .filter(|p| p.folder.starts_with(&suites))
-    {
-        let table = match package.metadata.get("suite") {
-            Some(table) => serde_json::from_value(table.clone()).map_err(|e| Error::Content {
-                path: package.folder.join("Cargo.toml"),
-                why: format!("package.metadata.suite: {e}"),
-            })?,
-            None => SuiteTable::default(),
-        };
+    for package in below(workspace, "tests/suites") {
+        let table: SuiteTable = metadata(package, "suite")?.unwrap_or_default();
         if !table.soak || choice.soak {
             jobs.extend(suite_jobs(&package.name, &table, choice.smp));
+        }
+    }
+    for package in below(workspace, "tests/guests") {
+        if let Some(table) = metadata::<GuestTable>(package, "guest")?
+            && (!table.soak || choice.soak)
+        {
+            jobs.extend(guest_jobs(&package.name, &table, choice.smp));
         }
     }
     let path = workspace.root.join("tests/systems.toml");
@@ -247,6 +303,57 @@ pub fn jobs(workspace: &Workspace, choice: &Choice) -> Result<Vec<Job>> {
             .is_none_or(|f| job.name.contains(f.as_str()))
     });
     Ok(jobs)
+}
+
+/// The packages below a folder of the checkout.
+fn below<'a>(workspace: &'a Workspace, folder: &str) -> impl Iterator<Item = &'a Package> {
+    let folder = workspace.root.join(folder);
+    workspace
+        .packages
+        .iter()
+        .filter(move |p| p.folder.starts_with(&folder))
+}
+
+/// A table of a package's `[package.metadata]`.
+fn metadata<T: DeserializeOwned>(package: &Package, name: &str) -> Result<Option<T>> {
+    let Some(table) = package.metadata.get(name) else {
+        return Ok(None);
+    };
+    match serde_json::from_value(table.clone()) {
+        Ok(table) => Ok(Some(table)),
+        Err(e) => Err(Error::Content {
+            path: package.folder.join("Cargo.toml"),
+            why: format!("package.metadata.{name}: {e}"),
+        }),
+    }
+}
+
+fn guest_jobs(package: &str, table: &GuestTable, smp: Option<u32>) -> Vec<Job> {
+    let board = default_board();
+    let smp = smp.unwrap_or(1);
+    let job = |config: &String| Job {
+        name: format!("{package}/{board}-{config}-{smp}"),
+        subject: Subject::Guest {
+            package: package.into(),
+            alterations: Alterations {
+                guest_kernel: Some(package.into()),
+                guest_memory: Some(table.memory.clone()),
+                guest_vcpus: Some(table.vcpus),
+                guest_append: table.arguments.clone(),
+                ..Alterations::default()
+            },
+        },
+        variant: Variant {
+            board: board.clone(),
+            config: config.clone(),
+        },
+        smp,
+        memory: table.machine_memory.clone(),
+        icount: smp == 1 && table.icount,
+        timeout: Duration::from_secs(table.timeout),
+        silence: Duration::from_secs(table.silence),
+    };
+    table.configs.iter().map(job).collect()
 }
 
 fn suite_jobs(package: &str, table: &SuiteTable, smp: Option<u32>) -> Vec<Job> {
@@ -403,6 +510,24 @@ mod tests {
         );
         assert!(jobs[0].icount && !jobs[1].icount);
         assert_eq!(suite_jobs("k", &table, Some(4)).len(), 2);
+    }
+
+    #[test]
+    fn guest_programs_have_their_own_guest() {
+        let table: GuestTable =
+            toml::from_str("memory = '1G'\nconfigs = ['debug', 'release']").unwrap();
+        let jobs = guest_jobs("g", &table, None);
+        let names: Vec<_> = jobs.iter().map(|j| j.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["g/qemu_powernv9-debug-1", "g/qemu_powernv9-release-1"]
+        );
+        let Subject::Guest { alterations, .. } = &jobs[0].subject else {
+            panic!("a guest program")
+        };
+        assert_eq!(alterations.guest_memory.as_deref(), Some("1G"));
+        assert!(!jobs[0].icount);
+        assert!(toml::from_str::<GuestTable>("boards = []").is_err());
     }
 
     #[test]

@@ -20,6 +20,8 @@ const UNTYPED_COUNT: u64 = 7;
 pub struct Changes {
     /// Guest memory, bytes; a multiple of [`MEMORY_UNIT`].
     pub memory: Option<u64>,
+    /// Processors, at least 1.
+    pub vcpus: Option<u32>,
     /// What to add to the command line.
     pub append: String,
 }
@@ -63,6 +65,9 @@ pub fn change(text: &str, changes: &Changes) -> Result<String, String> {
     }
     if let Some(memory) = changes.memory {
         resize(&document, memory, &mut edits)?;
+    }
+    if let Some(vcpus) = changes.vcpus {
+        populate(&document, u64::from(vcpus), &mut edits)?;
     }
     Ok(edits.apply(text))
 }
@@ -122,20 +127,59 @@ fn machines<'a>(document: &'a Document<'a>) -> impl Iterator<Item = Node<'a, 'a>
         .filter(|n| n.has_tag_name("virtual_machine"))
 }
 
+/// The one guest.
+fn machine<'a>(document: &'a Document<'a>) -> Result<Node<'a, 'a>, String> {
+    let mut vms = machines(document);
+    match (vms.next(), vms.next()) {
+        (Some(vm), None) => Ok(vm),
+        _ => Err("memory and processors can be chosen where there is one guest".into()),
+    }
+}
+
+/// Gives a region at least so many bytes.
+fn enlarge(document: &Document, name: &str, bytes: u64, edits: &mut Edits) -> Result<(), String> {
+    let region = find(document.root(), "memory_region", "name", name)?;
+    let page = match region.attribute("page_size") {
+        Some(text) => number(text)?,
+        None => 0x1000,
+    };
+    edits.set(&region, "size", &hex(bytes.next_multiple_of(page)));
+    Ok(())
+}
+
+/// Gives the guest `count` processors, numbered from 0, where the first one is.
+fn populate(document: &Document, count: u64, edits: &mut Edits) -> Result<(), String> {
+    let vm = machine(document)?;
+    let mut present = vm.children().filter(|n| n.has_tag_name("vcpu"));
+    let (Some(first), None) = (present.next(), present.next()) else {
+        return Err("processors can be chosen for a guest with one".into());
+    };
+    let more: String = (1..count)
+        .map(|id| format!("<vcpu id=\"{id}\" />"))
+        .collect();
+    edits.insert(first.range().end, more);
+    enlarge(document, "vpa_areas", layout::vpa_areas_bytes(count), edits)?;
+    enlarge(document, "vpa_views", layout::vpa_views_bytes(count), edits)?;
+    enlarge(document, "vm_state", layout::vm_state_bytes(count), edits)?;
+    // One view to look at an area, three for each processor.
+    let name = vm.attribute("name").unwrap_or_default();
+    let processors = find(document.root(), "cap_vcpu", "vm", name)?;
+    let caps = processors.parent().unwrap_or(processors);
+    let views = find(caps, "cap_gspace_view", "vm", name)?;
+    edits.set(&views, "count", &(1 + 3 * count).to_string());
+    Ok(())
+}
+
 fn resize(document: &Document, memory: u64, edits: &mut Edits) -> Result<(), String> {
     if memory == 0 || !memory.is_multiple_of(MEMORY_UNIT) {
         return Err(format!("guest memory {memory:#x}: no multiple of 16 MiB"));
     }
-    let mut vms = machines(document);
-    let (Some(vm), None) = (vms.next(), vms.next()) else {
-        return Err("guest memory can be chosen where there is one guest".into());
-    };
+    let vm = machine(document)?;
     let name = vm.attribute("name").unwrap_or_default();
     let order = layout::hpt_order(memory);
     let table =
         HptOrder::new(order).ok_or_else(|| format!("guest memory {memory:#x}: too much"))?;
     let (size, count) = untyped(memory);
-    let vcpus = vm.children().filter(|n| n.has_tag_name("vcpu")).count() as u64;
     edits.set(&vm, "memory", &hex(memory));
     edits.set(&vm, "hpt_order", &order.to_string());
     let regions = [
@@ -143,17 +187,9 @@ fn resize(document: &Document, memory: u64, edits: &mut Edits) -> Result<(), Str
         ("rev", layout::rev_bytes(table)),
         ("rmap", layout::rmap_bytes(memory)),
         ("dirty_log", layout::dirty_log_bytes(memory)),
-        ("vpa_areas", layout::vpa_areas_bytes(vcpus)),
-        ("vpa_views", layout::vpa_views_bytes(vcpus)),
-        ("vm_state", layout::vm_state_bytes(vcpus)),
     ];
     for (name, bytes) in regions {
-        let region = find(document.root(), "memory_region", "name", name)?;
-        let page = match region.attribute("page_size") {
-            Some(text) => number(text)?,
-            None => 0x1000,
-        };
-        edits.set(&region, "size", &hex(bytes.next_multiple_of(page)));
+        enlarge(document, name, bytes, edits)?;
     }
     // The domain with the guest's memory is the one that has its address space.
     let space = find(document.root(), "cap_gspace", "vm", name)?;
@@ -226,6 +262,11 @@ impl Edits {
         }
     }
 
+    /// Puts text at a place.
+    fn insert(&mut self, at: usize, text: String) {
+        self.0.push((at..at, text));
+    }
+
     /// The text with all replacements; each place has at most one.
     fn apply(mut self, text: &str) -> String {
         // Insertions at one place stay in their order.
@@ -254,6 +295,7 @@ mod tests {
     fn the_size_in_the_file_is_what_is_computed_for_it() {
         let changes = Changes {
             memory: Some(1 << 30),
+            vcpus: Some(1),
             append: String::new(),
         };
         let changed = change(LINUX, &changes).unwrap();
@@ -275,7 +317,7 @@ mod tests {
     fn a_smaller_guest() {
         let changes = Changes {
             memory: Some(256 << 20),
-            append: String::new(),
+            ..Changes::default()
         };
         let text = change(LINUX, &changes).unwrap();
         let vm = ("name", "linux");
@@ -295,6 +337,25 @@ mod tests {
     }
 
     #[test]
+    fn more_processors() {
+        let changes = Changes {
+            vcpus: Some(3),
+            ..Changes::default()
+        };
+        let text = change(LINUX, &changes).unwrap();
+        let document = Document::parse(&text).unwrap();
+        let ids: Vec<_> = document
+            .descendants()
+            .filter(|n| n.has_tag_name("vcpu"))
+            .filter_map(|n| n.attribute("id"))
+            .collect();
+        assert_eq!(ids, ["0", "1", "2"]);
+        let views = ("vaddr", "0x1_0000_0000");
+        assert_eq!(attribute(&text, "cap_gspace_view", views, "count"), "10");
+        assert!(change(&text, &changes).is_err());
+    }
+
+    #[test]
     fn untyped_holds_the_memory() {
         for units in 1..300 {
             let memory = units * MEMORY_UNIT;
@@ -307,8 +368,8 @@ mod tests {
     #[test]
     fn the_command_line_grows() {
         let changes = Changes {
-            memory: None,
             append: "a=\"b\" c<d&e".into(),
+            ..Changes::default()
         };
         let text = change(LINUX, &changes).unwrap();
         let line = attribute(&text, "virtual_machine", ("name", "linux"), "cmdline");
@@ -324,7 +385,7 @@ mod tests {
         let memory = |bytes, text: &str| {
             let changes = Changes {
                 memory: Some(bytes),
-                append: String::new(),
+                ..Changes::default()
             };
             change(text, &changes).unwrap_err()
         };

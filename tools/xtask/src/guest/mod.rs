@@ -37,6 +37,9 @@ pub struct Options {
     /// The guest's memory, such as 512M or 1G: a multiple of 16 MiB.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     guest_memory: Option<u64>,
+    /// The guest's processors, 1 to 64; all are on one core.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
+    guest_vcpus: Option<u32>,
     /// Run a command in the guest: its output and its exit status are ours.
     #[arg(long, value_name = "COMMAND")]
     pub exec: Option<String>,
@@ -61,6 +64,7 @@ impl Options {
             || self.guest_initrd.is_some()
             || self.guest_append.is_some()
             || self.guest_memory.is_some()
+            || self.guest_vcpus.is_some()
             || self.exec.is_some()
             || self.share.is_some()
     }
@@ -144,6 +148,7 @@ pub fn prepare(
     }
     let changes = description::Changes {
         memory: options.guest_memory,
+        vcpus: options.guest_vcpus,
         append: options.guest_append.clone().unwrap_or_default(),
     };
     let text = description::change(&text, &changes)
@@ -165,6 +170,7 @@ pub fn altered(
             Some(text) => Some(size(text).map_err(Error::Usage)?),
             None => None,
         },
+        guest_vcpus: alterations.guest_vcpus,
         guest_append: Some(alterations.guest_append.clone()).filter(|text| !text.is_empty()),
         ..Options::default()
     };
