@@ -40,7 +40,7 @@ pub struct BenchImage {
     #[serde(default)]
     alter: Alterations,
     /// Group of the rows that it measures; rows of no group if it is left out.
-    group: Option<String>,
+    pub group: Option<String>,
     #[serde(default = "default_board")]
     board: String,
     #[serde(default = "default_config")]

@@ -34,6 +34,8 @@ pub struct Image {
     pub name: String,
     /// ELF files in it, by name: `kernel`, `initialiser`, `monitor`, and the program images.
     pub elfs: BTreeMap<String, PathBuf>,
+    /// Which of them are kernels of guests.
+    pub guests: Vec<String>,
 }
 
 impl<'a> Builder<'a> {
@@ -182,6 +184,7 @@ impl<'a> Builder<'a> {
             file,
             name: system.name.clone(),
             elfs,
+            guests: system.guests.iter().map(|g| g.1.clone()).collect(),
         })
     }
 
@@ -205,6 +208,7 @@ impl<'a> Builder<'a> {
             file,
             name: package.into(),
             elfs,
+            guests: Vec::new(),
         })
     }
 

@@ -11,6 +11,7 @@ use crate::build::{Builder, Image};
 use crate::elf::Elf;
 use crate::error::{At, Error, Result, make_folder};
 use crate::process::{self, Running};
+use crate::reference;
 use crate::workspace::Workspace;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,15 +28,23 @@ const LOG_BYTES: u64 = 24 << 20;
 const LOG_LINES: usize = 200_000;
 /// Names every address of an ELF file.
 const ADDR2LINE: &str = "powerpc64le-linux-gnu-addr2line";
-/// `sc 0`.
-const SC: u32 = 0x4400_0002;
+/// `sc 0`, a system call, and `sc 1`, a hypercall.
+const CALLS: [u32; 2] = [0x4400_0002, 0x4400_0022];
+/// Flags of a line of QEMU's log: hypervisor state, problem state.
+const HV: u32 = 1 << 1;
+const PR: u32 = 1 << 14;
 /// High address bits that real mode ignores.
 const REAL: u64 = 0x0fff_ffff_ffff_ffff;
 
 /// Prints the explanation of a row.
 pub fn run(workspace: &Workspace, row: &str) -> Result<()> {
+    let rows = reference::rows(workspace)?;
+    let known = rows.iter().find(|r| r.name == row);
     let mut builder = Builder::new(workspace);
     for entry in BenchImage::all(workspace)? {
+        if known.is_some_and(|known| known.group != entry.group) {
+            continue;
+        }
         let image = entry.build(workspace, &mut builder)?;
         let programs = Programs::read(&image)?;
         if let Some((program, marker)) = programs.marker()
@@ -64,6 +73,25 @@ struct Programs {
     kernel: Elf,
     /// Name and file; the program that measures comes first.
     users: Vec<(String, Elf)>,
+    /// Which of them is a guest's kernel.
+    guest: Option<usize>,
+}
+
+/// An executed instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    pc: u64,
+    flags: u32,
+}
+
+impl Step {
+    fn in_guest(self) -> bool {
+        self.flags & HV == 0
+    }
+
+    fn in_kernel(self) -> bool {
+        self.flags & (HV | PR) == HV
+    }
 }
 
 impl Programs {
@@ -83,7 +111,14 @@ impl Programs {
             path: image.file.clone(),
             why: "an image without a kernel".into(),
         })?;
-        Ok(Self { kernel, users })
+        let guest = users
+            .iter()
+            .position(|(name, _)| image.guests.contains(name));
+        Ok(Self {
+            kernel,
+            users,
+            guest,
+        })
     }
 
     /// The program that measures, and where its marker is.
@@ -145,7 +180,10 @@ impl Programs {
                 None => false,
             })
         };
-        (0..self.users.len()).filter(fits).collect()
+        (0..self.users.len())
+            .filter(|n| Some(*n) != self.guest)
+            .filter(fits)
+            .collect()
     }
 }
 
@@ -190,7 +228,7 @@ fn trace(
     program: &Elf,
     marker: u64,
     row: &str,
-) -> Result<Option<Vec<u64>>> {
+) -> Result<Option<Vec<Step>>> {
     let (mut session, mut stub) =
         bench::stopped(workspace, &entry.board(workspace)?, image, Purpose::Look)?;
     // Another program may have hot code at the marker's address: nothing is looked for before the
@@ -236,35 +274,41 @@ fn trace(
     ))
 }
 
-/// The address in a line `Trace 0: HOST [CS/PC/FLAGS/CFLAGS] SYMBOL`.
-fn trace_line(line: &str) -> Option<u64> {
+/// The address and the flags in a line `Trace 0: HOST [CS/PC/FLAGS/CFLAGS] SYMBOL`.
+fn trace_line(line: &str) -> Option<Step> {
     let fields = line
         .strip_prefix("Trace ")?
         .split_once('[')?
         .1
         .split_once(']')?
         .0;
-    u64::from_str_radix(fields.split('/').nth(1)?, 16).ok()
+    let mut fields = fields.split('/').skip(1);
+    Some(Step {
+        pc: u64::from_str_radix(fields.next()?, 16).ok()?,
+        flags: u32::from_str_radix(fields.next()?, 16).ok()?,
+    })
 }
 
-/// Gives every instruction its place. Runs of user instructions are judged as wholes, and a thread
+/// Gives every instruction its place. Runs of a PD's instructions are judged as wholes, and a thread
 /// goes on where it left user mode, or after that instruction.
-fn places(programs: &Programs, trace: &[u64]) -> Vec<Place> {
+fn places(programs: &Programs, trace: &[Step]) -> Vec<Place> {
     let mut places = vec![Place::Kernel; trace.len()];
     // Program of each thread that is not running, and its last address.
     let mut threads: Vec<(usize, u64)> = Vec::new();
     let mut at = 0;
     while at < trace.len() {
-        if programs.in_kernel(trace[at]).is_some() {
+        if trace[at].in_kernel() {
             at += 1;
             continue;
         }
-        let length = trace[at..]
-            .iter()
-            .take_while(|pc| programs.in_kernel(**pc).is_none())
-            .count();
-        let run = &trace[at..at + length];
-        let fitting = programs.fitting(run);
+        if trace[at].in_guest() {
+            places[at] = programs.guest.map_or(Place::Unknown, Place::User);
+            at += 1;
+            continue;
+        }
+        let in_pd = |step: &&Step| !step.in_kernel() && !step.in_guest();
+        let run: Vec<u64> = trace[at..].iter().take_while(in_pd).map(|s| s.pc).collect();
+        let fitting = programs.fitting(&run);
         let goes_on = |(n, last): &(usize, u64)| {
             fitting.contains(n) && (run[0] == *last || run[0] == last.wrapping_add(4))
         };
@@ -278,9 +322,9 @@ fn places(programs: &Programs, trace: &[u64]) -> Vec<Place> {
                 new.or(fitting.first()).copied()
             }
         };
-        threads.extend(owner.map(|n| (n, run[length - 1])));
-        places[at..at + length].fill(owner.map_or(Place::Unknown, Place::User));
-        at += length;
+        threads.extend(owner.map(|n| (n, run[run.len() - 1])));
+        places[at..at + run.len()].fill(owner.map_or(Place::Unknown, Place::User));
+        at += run.len();
     }
     places
 }
@@ -288,16 +332,17 @@ fn places(programs: &Programs, trace: &[u64]) -> Vec<Place> {
 /// One round: addresses with their places.
 type Round = Vec<(Place, u64)>;
 
-/// The round: from one system call of the measuring program to the next at the same address. A
+/// The round: from one call of the measuring program to the next at the same address. A
 /// program that makes none (it faults) is known by where it goes on.
-fn find_round(programs: &Programs, trace: &[u64]) -> Option<Round> {
+fn find_round(programs: &Programs, trace: &[Step]) -> Option<Round> {
     let places = places(programs, trace);
     let mut ends: BTreeMap<(bool, u64), Vec<usize>> = BTreeMap::new();
     for at in 0..trace.len().saturating_sub(1) {
         if matches!(places[at], Place::User(_)) && places[at + 1] == Place::Kernel {
             let measuring = places[at] == Place::User(0);
-            let call = measuring && programs.users[0].1.word(trace[at]) == Some(SC);
-            ends.entry((call, trace[at])).or_default().push(at);
+            let word = programs.users[0].1.word(trace[at].pc);
+            let call = measuring && word.is_some_and(|word| CALLS.contains(&word));
+            ends.entry((call, trace[at].pc)).or_default().push(at);
         }
     }
     // The calls of the measuring program before everything else, then the most frequent.
@@ -316,7 +361,7 @@ fn find_round(programs: &Programs, trace: &[u64]) -> Option<Round> {
     let start = ends[*usual_rounds.get(usual_rounds.len() / 2)?];
     Some(
         (start..start + usual)
-            .map(|at| (places[at], trace[at]))
+            .map(|at| (places[at], trace[at].pc))
             .collect(),
     )
 }
@@ -327,10 +372,18 @@ fn report(row: &str, programs: &Programs, round: &Round) -> String {
         .iter()
         .filter(|(place, _)| *place == Place::Kernel)
         .count();
+    let in_guest =
+        |(place, _): &&(Place, u64)| matches!(place, Place::User(n) if Some(*n) == programs.guest);
+    let guest = round.iter().filter(in_guest).count();
     let mut out = format!(
-        "{row}: {} instructions a round, {kernel} in the kernel, {} in PDs\n\nin order:\n",
+        "{row}: {} instructions a round, {kernel} in the kernel, {} in PDs{}\n\nin order:\n",
         round.len(),
-        round.len() - kernel
+        round.len() - kernel - guest,
+        if guest == 0 {
+            String::new()
+        } else {
+            format!(", {guest} in the guest")
+        }
     );
     let mut at = 0;
     while at < round.len() {
@@ -445,7 +498,12 @@ mod tests {
     fn trace_lines_are_read() {
         let line =
             "Trace 0: 0x7f12ac000100 [0000000000000000/c000000020003f00/06000003/ff000200] f";
-        assert_eq!(trace_line(line), Some(0xc000_0000_2000_3f00));
+        let step = Step {
+            pc: 0xc000_0000_2000_3f00,
+            flags: 0x0600_0003,
+        };
+        assert_eq!(trace_line(line), Some(step));
+        assert!(step.in_kernel() && !step.in_guest());
         assert_eq!(
             trace_line("Stopped execution of TB chain before 0x7f [0000] f"),
             None
@@ -481,12 +539,17 @@ mod tests {
             kernel: sample("entry", &[0x6000_0000; 4]),
             users: vec![("pd".into(), {
                 let mut words = vec![0x6000_0000; 0x8000 / 4];
-                words.extend([0x6000_0000, SC, 0x4bff_fff8]);
+                words.extend([0x6000_0000, CALLS[0], 0x4bff_fff8]);
                 sample("main", &words)
             })],
+            guest: None,
         };
-        let round = [0x8000, 0x8004, 0, 4, 0x8008];
-        let trace: Vec<u64> = round.iter().copied().cycle().take(50).collect();
+        let step = |pc| Step {
+            pc,
+            flags: if pc < 0x8000 { HV } else { HV | PR },
+        };
+        let round = [0x8000, 0x8004, 0, 4, 0x8008].map(step);
+        let trace: Vec<Step> = round.iter().copied().cycle().take(50).collect();
         let found = find_round(&programs, &trace).unwrap();
         assert_eq!(found.len(), 5);
         assert_eq!(found[0], (Place::User(0), 0x8004));
