@@ -19,6 +19,7 @@ use crate::toolchain::Variant;
 use crate::ui::Step;
 use crate::workspace::{Board, Workspace};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,7 +101,7 @@ impl BenchImage {
                 let system = guest::altered(workspace, system, &self.alter, true)?;
                 builder.system(&system, &variant)
             }
-            (None, Some(package)) => builder.suite(package, &variant),
+            (None, Some(package)) => builder.suite(package, &BTreeMap::new(), &variant),
             _ => Err(Error::Content {
                 path: workspace.root.join("benches/images.toml"),
                 why: "an image needs either system or root_task".into(),

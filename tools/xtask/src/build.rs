@@ -59,6 +59,16 @@ impl<'a> Builder<'a> {
 
     /// Compiles packages for the machine; returns their programs in the same order.
     pub fn programs(&self, variant: &Variant, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        self.programs_with(variant, packages, &BTreeMap::new())
+    }
+
+    /// [`Builder::programs`] with environment variables of the packages' own.
+    fn programs_with(
+        &self,
+        variant: &Variant,
+        packages: &[&str],
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for name in packages {
             let program = self
@@ -80,6 +90,7 @@ impl<'a> Builder<'a> {
         }
         let step = Step::new(format!("compile {} ({variant})", packages.join(" ")));
         let mut cargo = toolchain::cargo(self.workspace, variant, "build")?;
+        cargo.envs(environment);
         for name in packages {
             cargo.args(["-p", name]);
         }
@@ -188,13 +199,18 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// Compiles a suite (a root task) and makes its image.
-    pub fn suite(&mut self, package: &str, variant: &Variant) -> Result<Image> {
+    /// Compiles a suite (a root task), with environment variables of its own, and makes its image.
+    pub fn suite(
+        &mut self,
+        package: &str,
+        environment: &BTreeMap<String, String>,
+        variant: &Variant,
+    ) -> Result<Image> {
         let sdk = self.sdk(variant)?;
         let tool = self.tool()?;
         let folder = self.folder(package, variant);
         let root = folder.join(format!("{package}.elf"));
-        for program in self.programs(variant, &[package])? {
+        for program in self.programs_with(variant, &[package], environment)? {
             copy(&program, &root)?;
         }
         let file = folder.join("loader.img");

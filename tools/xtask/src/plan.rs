@@ -14,6 +14,8 @@
 //! silence = 60                      # seconds without output, default 60
 //! icount = true                     # time counted in instructions on one core, default true
 //! soak = false                      # true: only with --soak
+//! soak_timeout = 300                # seconds in all with --soak, default: timeout
+//! soak_environment = {}             # environment variables to compile it with for --soak
 //! ```
 //!
 //! A program package below `tests/guests` is the kernel of a guest of `systems/linux`, and prints as
@@ -83,8 +85,13 @@ pub struct Job {
 /// What is booted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A suite: the package that is the root task.
-    Suite(String),
+    /// A suite.
+    Suite {
+        /// The package that is the root task.
+        package: String,
+        /// Environment variables for its compilation.
+        environment: BTreeMap<String, String>,
+    },
     /// A program that is the kernel of a guest: the package, and how its system differs from
     /// [`GUEST_SYSTEM`].
     Guest {
@@ -162,6 +169,8 @@ struct SuiteTable {
     icount: bool,
     silence: u64,
     soak: bool,
+    soak_timeout: Option<u64>,
+    soak_environment: BTreeMap<String, String>,
 }
 
 impl Default for SuiteTable {
@@ -175,6 +184,8 @@ impl Default for SuiteTable {
             icount: true,
             silence: 60,
             soak: false,
+            soak_timeout: None,
+            soak_environment: BTreeMap::new(),
         }
     }
 }
@@ -280,7 +291,7 @@ pub fn jobs(workspace: &Workspace, choice: &Choice) -> Result<Vec<Job>> {
     for package in below(workspace, "tests/suites") {
         let table: SuiteTable = metadata(package, "suite")?.unwrap_or_default();
         if !table.soak || choice.soak {
-            jobs.extend(suite_jobs(&package.name, &table, choice.smp));
+            jobs.extend(suite_jobs(&package.name, &table, choice));
         }
     }
     for package in below(workspace, "tests/guests") {
@@ -356,15 +367,24 @@ fn guest_jobs(package: &str, table: &GuestTable, smp: Option<u32>) -> Vec<Job> {
     table.configs.iter().map(job).collect()
 }
 
-fn suite_jobs(package: &str, table: &SuiteTable, smp: Option<u32>) -> Vec<Job> {
-    let cores = smp.map_or_else(|| table.smp.clone(), |n| vec![n]);
+fn suite_jobs(package: &str, table: &SuiteTable, choice: &Choice) -> Vec<Job> {
+    let cores = choice.smp.map_or_else(|| table.smp.clone(), |n| vec![n]);
+    let (timeout, environment) = if choice.soak {
+        let timeout = table.soak_timeout.unwrap_or(table.timeout);
+        (timeout, table.soak_environment.clone())
+    } else {
+        (table.timeout, BTreeMap::new())
+    };
     let mut jobs = Vec::new();
     for board in &table.boards {
         for config in &table.configs {
             for &smp in &cores {
                 jobs.push(Job {
                     name: format!("{package}/{board}-{config}-{smp}"),
-                    subject: Subject::Suite(package.into()),
+                    subject: Subject::Suite {
+                        package: package.into(),
+                        environment: environment.clone(),
+                    },
                     variant: Variant {
                         board: board.clone(),
                         config: config.clone(),
@@ -373,7 +393,7 @@ fn suite_jobs(package: &str, table: &SuiteTable, smp: Option<u32>) -> Vec<Job> {
                     memory: table.memory.clone(),
                     // Counted time does not depend on the load of this machine.
                     icount: smp == 1 && table.icount,
-                    timeout: Duration::from_secs(table.timeout),
+                    timeout: Duration::from_secs(timeout),
                     silence: Duration::from_secs(table.silence),
                 });
             }
@@ -497,7 +517,7 @@ mod tests {
     fn suites_run_on_every_combination() {
         let table: SuiteTable =
             toml::from_str("boards = ['a', 'b']\nconfigs = ['release']\nsmp = [1, 2]").unwrap();
-        let jobs = suite_jobs("k", &table, None);
+        let jobs = suite_jobs("k", &table, &Choice::default());
         let names: Vec<_> = jobs.iter().map(|j| j.name.as_str()).collect();
         assert_eq!(
             names,
@@ -509,7 +529,31 @@ mod tests {
             ]
         );
         assert!(jobs[0].icount && !jobs[1].icount);
-        assert_eq!(suite_jobs("k", &table, Some(4)).len(), 2);
+        let four = Choice {
+            smp: Some(4),
+            ..Choice::default()
+        };
+        assert_eq!(suite_jobs("k", &table, &four).len(), 2);
+    }
+
+    #[test]
+    fn soaking_compiles_and_waits_differently() {
+        let table: SuiteTable =
+            toml::from_str("timeout = 9\nsoak_timeout = 99\nsoak_environment = { N = '1' }")
+                .unwrap();
+        let job = |soak| {
+            let choice = Choice {
+                soak,
+                ..Choice::default()
+            };
+            let job = suite_jobs("k", &table, &choice).remove(0);
+            let Subject::Suite { environment, .. } = job.subject else {
+                panic!("a suite")
+            };
+            (job.timeout.as_secs(), environment.get("N").cloned())
+        };
+        assert_eq!(job(false), (9, None));
+        assert_eq!(job(true), (99, Some("1".into())));
     }
 
     #[test]

@@ -288,7 +288,7 @@ impl Subject {
     /// Name of the image: a system that the test alters has one of its own, named after the test.
     fn image(&self, job: &str) -> String {
         match self {
-            Subject::Suite(package) | Subject::Guest { package, .. } => package.clone(),
+            Subject::Suite { package, .. } | Subject::Guest { package, .. } => package.clone(),
             Subject::System { alterations, .. } if alterations.any() => plain(job),
             Subject::System { system, .. } => system.clone(),
         }
@@ -298,7 +298,10 @@ impl Subject {
 fn build(workspace: &Workspace, builder: &mut Builder, job: &Job, download: bool) -> Result<Image> {
     workspace.config(&job.variant.config)?;
     match &job.subject {
-        Subject::Suite(package) => builder.suite(package, &job.variant),
+        Subject::Suite {
+            package,
+            environment,
+        } => builder.suite(package, environment, &job.variant),
         Subject::Guest { alterations, .. } => {
             let system = System::find(workspace, plan::GUEST_SYSTEM)?;
             let system = guest::altered(workspace, system, alterations, download)?;
@@ -365,7 +368,7 @@ fn boot(job: &Job, machine: &Machine, log: &Path) -> (Verdict, String) {
         Err(error) => return broken(error),
     };
     match &job.subject {
-        Subject::Suite(_) | Subject::Guest { .. } => {
+        Subject::Suite { .. } | Subject::Guest { .. } => {
             let mut end = watch_suite(&mut session, job);
             let (text, tail) = (session.text().to_string(), session.tail(15));
             if end.is_none() {

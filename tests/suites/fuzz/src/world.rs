@@ -11,11 +11,14 @@ use sel4::{
     ObjectBlueprintArch as Arch, VmAttributes, cap, cap_type,
 };
 use testkit::kit::WINDOW;
+use testkit::thread::SLICE_US;
 use testkit::{Helper, Kit, Outcome, Random, Space, Thread, invoke};
 
 /// Priority and maximum of the fuzz thread.
 const FUZZ_PRIORITY: u64 = 50;
-const PARTNER_PRIORITY: u64 = 51;
+/// Priorities of the partners, one or the other in a world: below the fuzz thread they leave it the
+/// processor whatever they do, above it they are what the fast path needs.
+const PARTNER_PRIORITIES: [u64; 2] = [49, 51];
 const BYSTANDER_PRIORITY: u64 = 60;
 /// Slots filled at most.
 const MAX_SLOTS: usize = 96;
@@ -52,8 +55,9 @@ pub struct World {
     cspace: cap::CNode,
     space: Space,
     originals: [Option<Original>; MAX_SLOTS],
-    /// Threads in its CSpace that receive and answer.
+    /// Threads in its CSpace that receive and answer, and their priority.
     partners: [Thread; 2],
+    partner_priority: u64,
     /// Threads that are only there to be misused.
     dummies: [cap::Tcb; 2],
     canaries: usize,
@@ -64,7 +68,8 @@ const NONE: VmAttributes = VmAttributes::NONE;
 impl World {
     /// Builds a world. `everything`: it also gets the authority over interrupts, which cannot be
     /// copied and so is lost with it.
-    pub fn new(kit: &mut Kit, everything: bool) -> Outcome<World> {
+    pub fn new(kit: &mut Kit, everything: bool, random: &mut Random) -> Outcome<World> {
+        let partner_priority = random.pick(&PARTNER_PRIORITIES);
         let counts = kit.frame(FrameObjectType::_64k)?;
         let rw = CapRights::read_write();
         counts.frame_map(slot::VSPACE.cap(), COUNTS, rw, VmAttributes::EXECUTE_NEVER)?;
@@ -90,7 +95,7 @@ impl World {
                 .args([first(Kind::Endpoint) + 2 * i, first(Kind::Reply) + i])
                 .cspace(cspace)
                 .vspace(space.root)
-                .priority(PARTNER_PRIORITY)
+                .priority(partner_priority)
                 .make(kit)?;
         }
         let bystander_space = Space::new(kit)?;
@@ -117,6 +122,7 @@ impl World {
             space,
             originals: [None; MAX_SLOTS],
             partners,
+            partner_priority,
             dummies,
             canaries: 0,
         };
@@ -168,36 +174,45 @@ impl World {
         Ok(())
     }
 
-    /// Sets the fuzz thread right again and starts it from the beginning, with a few slots refilled.
+    /// Sets the threads right again and starts them from the beginning, with a few slots refilled.
+    /// The partners too: one whose faults the other resumes for ever takes the fuzz thread's time.
+    ///
+    /// # Errors
+    ///
+    /// A thread that cannot be set right.
     pub fn unstick(&self, kit: &Kit, random: &mut Random) -> Outcome {
         self.calm()?;
-        for partner in self.partners {
-            partner.restart()?;
+        for _ in 0..6 {
+            self.restock(kit, 1 + random.below(layout::filled()));
         }
-        let tcb = self.fuzz.tcb;
+        for partner in &self.partners {
+            self.set_right(kit, partner, self.partner_priority)?;
+        }
+        self.set_right(kit, &self.fuzz, FUZZ_PRIORITY)
+    }
+
+    /// Gives a thread what it was made with, and starts it from the beginning.
+    fn set_right(&self, kit: &Kit, thread: &Thread, priority: u64) -> Outcome {
+        let tcb = thread.tcb;
         tcb.tcb_suspend()?;
         let authority = slot::TCB.cap();
         let no_time = cap::SchedContext::from_bits(0);
         let no_handler = cap::Endpoint::from_bits(0);
-        let priority = FUZZ_PRIORITY;
         tcb.tcb_set_sched_params(authority, priority, priority, no_time, no_handler)?;
-        self.fuzz.sc.sched_context_unbind()?;
-        kit.configure(self.fuzz.sc, 10_000, 10_000, 0)?;
-        tcb.tcb_set_sched_params(authority, priority, priority, self.fuzz.sc, no_handler)?;
+        thread.sc.sched_context_unbind()?;
+        kit.configure(thread.sc, SLICE_US, SLICE_US, 0)?;
+        tcb.tcb_set_sched_params(authority, priority, priority, thread.sc, no_handler)?;
         tcb.tcb_set_timeout_endpoint(no_handler)?;
         tcb.tcb_configure(
             self.cspace,
             CNodeCapData::new(0, 0),
             self.space.root,
-            self.fuzz.buffer() as u64,
-            self.fuzz.frame,
+            thread.buffer() as u64,
+            thread.frame,
         )?;
         // Not bound is as good.
         let _ = tcb.tcb_unbind_notification();
-        for _ in 0..6 {
-            self.restock(kit, 1 + random.below(layout::filled()));
-        }
-        self.fuzz.restart()
+        thread.restart()
     }
 
     /// The words of a canary.
