@@ -6,7 +6,7 @@ use crate::arch::{guest, mmu, opal, spr, start, vectors, xive};
 use crate::fdt::{self, Fdt};
 use crate::memory::{MAX_RANGES, Range, Ranges};
 use crate::percore::{self, MAX_CORES};
-use crate::{board, println};
+use crate::{board, println, smp};
 use partita_abi::bootinfo::{IMAGE_MAGIC, ImageFrames, ImageInfo, MAX_IMAGE_FRAMES};
 use partita_kernel_core::Kernel;
 use partita_kernel_core::boot::{BootError, BootParameters};
@@ -148,7 +148,7 @@ pub extern "C" fn rust_main(device_tree_addr: u64, opal_base: u64, opal_entry: u
         None => println!("no interrupt controller that the kernel knows"),
     }
     core.online.set(1);
-    percore::global().num_cores.set(1);
+    let cores = smp::start_others(core, &hw.pirs[..hw.cores]);
 
     let Some(info) = info else {
         panic!("no boot image")
@@ -158,7 +158,10 @@ pub extern "C" fn rust_main(device_tree_addr: u64, opal_base: u64, opal_entry: u
         panic!("root task: {e:?}");
     }
     kernel.finish();
-    println!("root task at {:#x}", info.root_entry);
+    println!("root task at {:#x}, {cores} cores", info.root_entry);
+    if cores > 1 {
+        smp::release(core);
+    }
     start::enter_current()
 }
 

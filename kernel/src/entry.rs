@@ -83,6 +83,19 @@ pub extern "C" fn kernel_guest_exception(core: &Core, vector: u64, srr1: u64) {
     finish(&k);
 }
 
+/// What the running thread came for is gone, with it or without: just chooses what runs next.
+pub fn go_on(core: &Core) {
+    finish(&kernel(core));
+}
+
+/// Whether an interrupt has nothing to do with the running thread.
+pub fn is_asynchronous(vector: u64) -> bool {
+    matches!(
+        vector,
+        0x100 | 0x500 | 0x900 | 0x980 | 0xa00 | 0xe60 | 0xe80 | 0xea0 | 0xf00
+    )
+}
+
 /// Chooses what runs next and makes the core ready for it.
 #[inline(never)]
 fn finish(k: &Kernel<'_, Power>) {
@@ -168,7 +181,7 @@ fn asynchronous(k: &Kernel<'_, Power>, core: &Core, vector: u64) -> bool {
             k.timer_interrupt();
         }
         0x500 | 0xea0 => xive::take(core, |irq| k.external_interrupt(irq)),
-        // Another core has changed this core's run queue: `finish` looks.
+        // Another core has changed this core's run queue, or wanted it out: `finish` looks.
         0xa00 | 0xe80 => clear_doorbell(),
         0xe60 => opal::handle_hmi(),
         0xf00 => spr::freeze_pmu(),

@@ -24,6 +24,8 @@ mod memory;
 mod panic;
 #[cfg(target_arch = "powerpc64")]
 mod percore;
+#[cfg(target_arch = "powerpc64")]
+mod smp;
 
 #[cfg(not(target_arch = "powerpc64"))]
 fn main() {}

@@ -18,8 +18,9 @@ const _: () = assert!(MAX_CORES <= limits::MAX_CORES);
 #[repr(transparent)]
 pub struct Shared<T>(pub T);
 
-// SAFETY: interrupts are off in the kernel, and one core runs kernel code at a time (docs/KERNEL.md,
-// locking); what belongs to one core is used by that core only.
+// SAFETY: interrupts are off in the kernel, and a core uses what several share only while it holds the
+// locks that protect it (docs/KERNEL.md, locking), or before the others are started. What belongs to one
+// core is used by that core only, or while it is known to wait for a lock.
 unsafe impl<T> Sync for Shared<T> {}
 
 /// Bytes of a kernel stack.

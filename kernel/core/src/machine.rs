@@ -5,8 +5,8 @@
 use crate::object::{Object, Ref};
 
 /// The machine under the object model. All addresses are real addresses of normal memory that the
-/// kernel owns, unless it says otherwise. Methods take `&self`: one core runs the object model at a
-/// time (docs/KERNEL.md, locking).
+/// kernel owns, unless it says otherwise. Methods take `&self`: a core uses only what the locks that it holds
+/// protect (docs/KERNEL.md, locking).
 pub trait Machine {
     /// The object of type `T` at real address `addr`. `T` consists of cells of integers, so that any
     /// bytes are a valid `T`; the object model only asks for addresses that a capability or another
@@ -65,8 +65,15 @@ pub trait Machine {
     /// fires again.
     fn irq_ack(&self, irq: u64);
 
-    /// Tells another core that its run queue changed (doorbell).
+    /// Makes another core enter the kernel soon (doorbell): its run queue changed, or what its thread runs
+    /// with.
     fn kick(&self, core: usize);
+
+    /// Gets another core out of user mode or its guest. Afterwards the registers of the thread that it runs
+    /// are in its TCB (and its VCPU), and stay there until this core leaves the kernel.
+    fn stop_core(&self, core: usize) {
+        let _ = core;
+    }
 
     /// Turns the machine off; does not come back if firmware obeys.
     fn power_off(&self);
@@ -156,8 +163,7 @@ pub trait Machine {
     /// eieio; tlbsync; ptesync.
     fn tlbie_sync(&self) {}
 
-    /// Saves what the core still holds of a vCPU in registers (residency) to its object, and clears
-    /// it from the core.
+    /// Saves what a core, this one or another, still holds of a vCPU in registers (residency) to its object.
     fn evict_vcpu(&self, vcpu: Ref<crate::vcpu::Vcpu>) {
         let _ = vcpu;
     }

@@ -433,6 +433,16 @@ pub mod reschedule {
     pub const ROTATE: u64 = 2;
 }
 
+/// Values of [`Core::entry`].
+pub mod entry {
+    /// Nothing that the thread did.
+    pub const NONE: u64 = 0;
+    /// A fault or exit: it happens again if the thread just goes on.
+    pub const FAULT: u64 = 1;
+    /// A system call or hypercall: the program counter is behind it.
+    pub const CALL: u64 = 2;
+}
+
 /// Priorities of a core.
 pub const PRIORITIES: usize = 256;
 
@@ -482,5 +492,8 @@ pub struct Core {
     pub arch: [Cell<u64>; 16],
     /// Thread that became ready in this kernel entry and may be switched to directly.
     pub candidate: Link<Tcb>,
+    /// What the running thread came into the kernel for, while the core waits for the locks ([`entry`]).
+    /// Whoever takes the thread away meanwhile resets it.
+    pub entry: Cell<u64>,
 }
 impl Object for Core {}

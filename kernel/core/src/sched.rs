@@ -7,7 +7,7 @@
 
 use crate::kernel::Kernel;
 use crate::machine::Machine;
-use crate::object::{Core, Link, Ref, SchedContext, Tcb, ThreadState, reschedule, tcb_slot};
+use crate::object::{Core, Link, Ref, SchedContext, Tcb, ThreadState, entry, reschedule, tcb_slot};
 use partita_abi::{FaultLabel, limits};
 
 impl<M: Machine> Kernel<'_, M> {
@@ -70,7 +70,13 @@ impl<M: Machine> Kernel<'_, M> {
         }
         if !core::ptr::eq(core, self.core) {
             core.reschedule.set(reschedule::CHOOSE);
-            self.m.kick(core.id.get() as usize);
+            let better = match self.follow(&core.current) {
+                Some(c) => c.priority.get() < tcb.priority.get(),
+                None => true,
+            };
+            if better {
+                self.m.kick(core.id.get() as usize);
+            }
         }
     }
 
@@ -97,6 +103,9 @@ impl<M: Machine> Kernel<'_, M> {
         if !self.schedulable(t) || tcb.queued.get() != 0 || self.core.current.is(t) {
             return;
         }
+        if self.running_elsewhere(t).is_some() {
+            return;
+        }
         if tcb.core.get() == self.core.id.get() && self.core.candidate.is_none() {
             self.core.candidate.set(Some(t));
         } else if !self.core.candidate.is(t) {
@@ -120,6 +129,56 @@ impl<M: Machine> Kernel<'_, M> {
         }
         if self.core.current.is(t) {
             self.choose_again();
+        } else if let Some(core) = self.running_elsewhere(t) {
+            self.vacate(core);
+        }
+    }
+
+    /// The other core that runs a thread, if one does.
+    #[inline]
+    pub(crate) fn running_elsewhere(&self, t: Ref<Tcb>) -> Option<&Core> {
+        let id = self.at(t).core.get();
+        if id == self.core.id.get() {
+            return None;
+        }
+        let core = self.core_state(id);
+        core.current.is(t).then_some(core)
+    }
+
+    /// Takes the running thread off another core, which chooses anew as soon as it can. What the thread
+    /// has come into the kernel for meanwhile has not begun: it does it again when it goes on.
+    fn vacate(&self, core: &Core) {
+        self.m.stop_core(core.id.get() as usize);
+        if let Some(t) = core.current.take()
+            && core.entry.replace(entry::NONE) == entry::CALL
+        {
+            self.rewind(t);
+        }
+        self.charge_on(core);
+        if let Some(v) = self.follow(&core.current_sc).and_then(|sc| sc.vcpu.get()) {
+            self.note_dispatch(v, false, core.charged_from.get());
+        }
+        core.current_sc.set(None);
+        core.deadline.set(0);
+        core.reschedule.set(reschedule::CHOOSE);
+    }
+
+    /// If another core runs a thread, takes it off there, so that its registers can be used or what it runs
+    /// with can change; it is ready to go on.
+    pub(crate) fn pull(&self, t: Ref<Tcb>) {
+        if let Some(core) = self.running_elsewhere(t) {
+            self.vacate(core);
+            if self.schedulable(t) {
+                self.enqueue(t, true);
+            }
+        }
+    }
+
+    /// If another core runs a thread, makes that core look at what the thread runs with.
+    pub(crate) fn nudge(&self, t: Ref<Tcb>) {
+        if let Some(core) = self.running_elsewhere(t) {
+            core.reschedule.set(reschedule::CHOOSE);
+            self.m.kick(core.id.get() as usize);
         }
     }
 
@@ -252,14 +311,30 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Charges the time since the last charge to the current scheduling context.
     pub(crate) fn charge(&self) {
+        self.charge_on(self.core);
+    }
+
+    /// [`Self::charge`] for any core.
+    fn charge_on(&self, core: &Core) {
         let now = self.m.now();
-        if let Some(sc) = self.follow(&self.core.current_sc) {
-            let used = now.saturating_sub(self.core.charged_from.get());
+        if let Some(sc) = self.follow(&core.current_sc) {
+            let used = now.saturating_sub(core.charged_from.get());
             sc.remaining
                 .set(sc.remaining.get().saturating_sub_unsigned(used));
             sc.consumed.set(sc.consumed.get().wrapping_add(used));
         }
-        self.core.charged_from.set(now);
+        core.charged_from.set(now);
+    }
+
+    /// If a core runs on a scheduling context, charges it there and has that core set its timer anew.
+    pub(crate) fn charge_user(&self, r: Ref<SchedContext>) {
+        if let Some(core) = self.g.cores.iter().find(|c| c.current_sc.is(r)) {
+            self.charge_on(core);
+            core.deadline.set(0);
+            if !core::ptr::eq(core, self.core) {
+                self.m.kick(core.id.get() as usize);
+            }
+        }
     }
 
     /// Puts a scheduling context without budget into the release queue.
@@ -436,6 +511,7 @@ impl<M: Machine> Kernel<'_, M> {
         } else {
             tcb.priority.set(priority);
             self.requeue_blocked(t);
+            self.nudge(t);
             if self.core.current.is(t) {
                 self.choose_again();
             }

@@ -37,10 +37,7 @@ impl<M: Machine> Kernel<'_, M> {
             return Err(SysError::Range(0, 254).into());
         }
         let sc = self.at(r);
-        if self.core.current_sc.is(r) {
-            self.charge();
-            self.core.deadline.set(0);
-        }
+        self.charge_user(r);
         self.unpostpone(r);
         let now = self.m.now();
         sc.budget.set(self.microseconds(budget_us));
@@ -130,10 +127,7 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     fn answer_consumed(&self, thread: Ref<Tcb>, r: Ref<SchedContext>) -> usize {
-        if self.core.current_sc.is(r) {
-            self.charge();
-            self.core.deadline.set(0);
-        }
+        self.charge_user(r);
         let ticks = self.at(r).consumed.replace(0);
         self.set_message_register(thread, 0, self.as_microseconds(ticks));
         1

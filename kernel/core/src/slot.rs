@@ -242,7 +242,10 @@ impl<M: Machine> Kernel<'_, M> {
                 t.fast_cnode.set(0);
                 t.fast_cnode_slots.set(0);
             }
-            tcb_slot::VSPACE => t.pid.set(0),
+            tcb_slot::VSPACE => {
+                t.pid.set(0);
+                self.pull(tcb);
+            }
             tcb_slot::BUFFER => t.ipc_buffer.set(0),
             _ => {}
         }

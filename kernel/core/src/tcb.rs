@@ -73,7 +73,9 @@ impl<M: Machine> Kernel<'_, M> {
                 self.unbind_notification(t);
             }
             L::TCBSetTLSBase => {
-                self.at(t).context.gpr[13].set(self.arg(args, 0)?);
+                let base = self.arg(args, 0)?;
+                self.pull(t);
+                self.at(t).context.gpr[13].set(base);
             }
             L::TCBSetFlags => {
                 let (clear, set) = (self.arg(args, 0)?, self.arg(args, 1)?);
@@ -168,6 +170,7 @@ impl<M: Machine> Kernel<'_, M> {
         self.replace_tcb_cap(t, tcb_slot::VSPACE, space[1].0, &space[1].1)?;
         // The capability may have gone with the old CSpace; so does the PID then.
         if let Cap::VSpace { addr } = self.at(self.tcb_slot(t, tcb_slot::VSPACE)).cap() {
+            self.pull(t);
             self.at(t).pid.set(self.pid_of(addr));
         }
         Ok(())
@@ -290,6 +293,7 @@ impl<M: Machine> Kernel<'_, M> {
         if suspend & 1 != 0 {
             self.suspend(t);
         }
+        self.pull(t);
         let context = &self.at(t).context;
         let mut length = 0;
         for i in 0..count as usize {
@@ -314,6 +318,7 @@ impl<M: Machine> Kernel<'_, M> {
             return Err(SysError::Truncated.into());
         }
         let count = count.min(user_context::COUNT as u64) as usize;
+        self.pull(t);
         if matches!(
             self.state(t),
             ThreadState::BlockedOnReceive
@@ -347,6 +352,8 @@ impl<M: Machine> Kernel<'_, M> {
         if flags & 1 != 0 {
             self.suspend(source);
         }
+        self.pull(source);
+        self.pull(t);
         let (from, to) = (&self.at(source).context, &self.at(t).context);
         let frame = [user_context::PC, user_context::R1, user_context::CR];
         for i in 0..user_context::COUNT {

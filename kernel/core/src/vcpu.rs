@@ -288,7 +288,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 for (to, word) in v.injected.iter().zip(words) {
                     to.set(word);
                 }
-                self.force_out(g);
+                self.nudge(t);
                 self.wake_vcpu(r);
             }
             L::VCPUSetInterruptLine => {
@@ -297,6 +297,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
                     return Err(SysError::Range(0, 1).into());
                 }
                 v.line.set(asserted);
+                self.nudge(t);
                 if asserted != 0 {
                     self.wake_vcpu(r);
                 }
@@ -326,6 +327,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 let in_guest = self.runnable(t) && v.exit.get() == outstanding::NONE;
                 // Latched even if it is out: vpa may have no time to wait for that.
                 v.entry_wanted.set(1);
+                self.nudge(t);
                 self.set_message_register(args.thread, 0, u64::from(in_guest));
                 return Ok(1);
             }
@@ -394,6 +396,10 @@ impl<'k, M: Machine> Kernel<'k, M> {
     /// Ends the connection of a VCPU with its thread and memory.
     pub(crate) fn detach_vcpu(&self, r: Ref<Vcpu>) {
         let v = self.at(r);
+        if let Some(t) = v.tcb.get() {
+            // Nobody may be in the guest from here on.
+            self.make_unready(t);
+        }
         if v.resident.get() != 0 {
             self.m.evict_vcpu(r);
         }
@@ -438,10 +444,15 @@ impl<'k, M: Machine> Kernel<'k, M> {
         }
     }
 
-    /// Makes every vCPU of a GSpace leave the guest before it goes on there. (On one core, a vCPU that
-    /// is not running now is out.)
+    /// Makes every vCPU of a GSpace leave the guest; before it goes on there, it looks at what has changed
+    /// ([`Self::prepare_entry`]).
     pub(crate) fn force_out(&self, g: Ref<GSpace>) {
-        let _ = g;
+        for core in &self.g.cores {
+            let vcpu = core.current.get().and_then(|t| self.vcpu_of(t));
+            if !core::ptr::eq(core, self.core) && vcpu.is_some_and(|v| self.at(v).gspace.is(g)) {
+                self.m.stop_core(core.id.get() as usize);
+            }
+        }
     }
 
     fn bind_counter(&self, v: &Vcpu, g: Ref<GSpace>, view: crate::cap::View, gpa: u64) -> Outcome {
@@ -793,6 +804,11 @@ impl<'k, M: Machine> Kernel<'k, M> {
             ThreadState::Inactive => {
                 v.pause.set(pause::PAUSED);
                 true
+            }
+            // It leaves the guest, and its next entry tells the parent.
+            _ if self.running_elsewhere(t).is_some() => {
+                self.nudge(t);
+                false
             }
             // Out of the guest with no call in flight.
             ThreadState::Running | ThreadState::Restart if v.exit.get() == outstanding::NONE => {

@@ -419,6 +419,10 @@ pub fn switch_resident(core: &Core, at: Ref<Vcpu>, vcpu: &Vcpu) {
     if vcpu.resident.get() == here {
         return;
     }
+    if vcpu.resident.get() != 0 {
+        use partita_kernel_core::machine::Machine;
+        super::machine::Power.evict_vcpu(at);
+    }
     let old = percore::get(core, arch_word::RESIDENT);
     if let Some(old) = Ref::<Vcpu>::new(old) {
         evict(core, old);

@@ -3,10 +3,10 @@
 
 use super::{guest, mmu, opal, spr, uart, xive};
 use crate::board;
-use crate::percore;
+use crate::{percore, smp};
 use core::arch::asm;
 use partita_kernel_core::machine::Machine;
-use partita_kernel_core::object::{Object, Ref};
+use partita_kernel_core::object::{Core, Object, Ref};
 use partita_kernel_core::vcpu::Vcpu;
 
 /// The processor and platform that the kernel runs on.
@@ -14,6 +14,14 @@ pub struct Power;
 
 /// Message type of a hypervisor doorbell, bits 32:36 of the operand of msgsnd and msgclr.
 const DOORBELL_HYPERVISOR: u64 = 5 << 27;
+
+/// Interrupts another core that runs this kernel.
+pub fn ring_doorbell(other: &Core) {
+    // SAFETY: msgsnd r4: a doorbell to a core that runs this kernel, after the stores that it is about.
+    unsafe {
+        asm!("sync", ".long 0x7c00019c | 4<<11", in("r4") DOORBELL_HYPERVISOR | other.pir.get(), options(nostack, preserves_flags));
+    }
+}
 
 /// Takes back a doorbell that is pending on this core.
 pub fn clear_doorbell() {
@@ -134,8 +142,13 @@ impl Machine for Power {
 
     fn evict_vcpu(&self, vcpu: Ref<Vcpu>) {
         let holder = Power.object::<Vcpu>(vcpu.addr()).resident.get();
-        if let Some(core) = percore::core((holder as usize).wrapping_sub(1)) {
+        let Some(core) = percore::core((holder as usize).wrapping_sub(1)) else {
+            return;
+        };
+        if spr::read::<{ spr::HSPRG0 }>() == core as *const Core as u64 {
             guest::evict(core, vcpu);
+        } else {
+            smp::evict(core, vcpu.addr());
         }
     }
 
@@ -159,7 +172,7 @@ impl Machine for Power {
     }
 
     fn preemption_pending(&self) -> bool {
-        spr::hdec_expired() || xive::pending()
+        spr::hdec_expired() || xive::pending() || smp::contended()
     }
 
     fn irq_configure(&self, irq: u64, core: usize, _level: bool) -> bool {
@@ -179,11 +192,13 @@ impl Machine for Power {
         if let Some(c) = percore::core(core)
             && c.online.get() != 0
         {
-            // SAFETY: msgsnd r4: a doorbell to a core that runs this kernel, after the stores that it
-            // is about.
-            unsafe {
-                asm!("sync", ".long 0x7c00019c | 4<<11", in("r4") DOORBELL_HYPERVISOR | c.pir.get(), options(nostack, preserves_flags));
-            }
+            ring_doorbell(c);
+        }
+    }
+
+    fn stop_core(&self, core: usize) {
+        if let Some(c) = percore::core(core) {
+            smp::stop(c);
         }
     }
 

@@ -13,6 +13,7 @@ mod token {
     pub const CEC_POWER_DOWN: u64 = 5;
     pub const CEC_REBOOT: u64 = 6;
     pub const POLL_EVENTS: u64 = 10;
+    pub const START_CPU: u64 = 41;
     pub const REINIT_CPUS: u64 = 70;
     pub const HANDLE_HMI: u64 = 98;
     pub const XIVE_RESET: u64 = 128;
@@ -162,6 +163,12 @@ pub fn reinit_cpus() -> Result<(), Error> {
             [REINIT_HILE_LE | REINIT_RADIX, 0, 0, 0, 0, 0, 0, 0],
         )
     }
+}
+
+/// Starts the processor `pir` at real address `entry`, in the state in which firmware enters the kernel.
+pub fn start_cpu(pir: u64, entry: u64) -> Result<(), Error> {
+    // SAFETY: no addresses that OPAL writes; the code at `entry` takes over that processor.
+    unsafe { call(token::START_CPU, [pir, entry, 0, 0, 0, 0, 0, 0]) }
 }
 
 /// Turns the machine off. Returns if firmware refuses; else power goes away a little later.

@@ -4,12 +4,20 @@
 //! Firmware enters big-endian with r3 = device tree, r8 = OPAL base, r9 = OPAL entry (skiboot).
 
 use super::spr;
+use partita_kernel_core::object::Core;
 
 unsafe extern "C" {
     /// First byte of the image (the ELF header).
     static image_base: u8;
     /// End of the kernel's memory.
     static __image_end: u8;
+    /// Where firmware lets the other cores go.
+    static secondary_entry: u8;
+}
+
+/// Real address at which the other cores start.
+pub fn secondary_entry_address() -> u64 {
+    &raw const secondary_entry as u64
 }
 
 /// First byte of the image.
@@ -63,7 +71,36 @@ _start:
     mr 6, 2
     bl {main}
     trap
+
+// Every other core: firmware enters big-endian, too.
+    .section .text.secondary, "ax", @progbits
+    .p2align 2
+secondary_entry:
+    tdi 0, 0, 0x48
+    b 1f
+    .long 0xa600607d
+    .long 0x01006b61
+    .long 0x05009f42
+    .long 0xa602487d
+    .long 0x14004a39
+    .long 0xa64b5a7d
+    .long 0xa64b7b7d
+    .long 0x2402004c
+1:  lis 4, {starting}@ha
+    addi 4, 4, {starting}@l
+    ld 3, 0(4)
+    cmpdi 3, 0
+    beq .                         // too late: nobody waits for it any more
+    isync
+    ld 1, {STACK}(3)
+    ld 2, {TOC}(3)
+    bl {secondary}
+    trap
 "#,
+    starting = sym crate::smp::STARTING,
+    STACK = const core::mem::offset_of!(Core, stack_top),
+    TOC = const core::mem::offset_of!(Core, toc),
+    secondary = sym crate::smp::secondary_main,
     stack = sym BOOT_STACK,
     stack_bytes = const BOOT_STACK_BYTES,
     main = sym crate::boot::rust_main,

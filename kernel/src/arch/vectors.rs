@@ -41,6 +41,16 @@ pub fn install() {
     super::mmu::sync_instructions(0x100, size as u64 - 0x100);
 }
 
+/// Where the instruction that is linked at `addr` is executed: the low block was copied.
+pub fn installed(addr: u64) -> u64 {
+    let (start, end) = (&raw const __low_start as u64, &raw const __low_end as u64);
+    if (start..end).contains(&addr) {
+        addr - start
+    } else {
+        addr
+    }
+}
+
 core::arch::global_asm!(
     super::low::low_macros!(),
     r#"
@@ -161,6 +171,7 @@ syscall_slow:
 exception_in_kernel:
     bl {kernel_crash}
     trap
+    .globl syscall_from_pd
 syscall_from_pd:
     bl {kernel_local_syscall}
     cmpdi 3, 0
@@ -189,6 +200,7 @@ syscall_from_pd:
     .endr
     ld 12, {GPR} + 8*12(12)
     rfid
+    .globl exception_from_pd
 exception_from_pd:
     bl {kernel_exception}
 
@@ -242,6 +254,7 @@ return_to_current:
 4:  .long 0x4c0002e4              // stop
     b 4b
 
+    .globl exception_from_idle
 exception_from_idle:
     bl {kernel_idle_exception}
     b return_to_current

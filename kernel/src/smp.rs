@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! All cores: starting them, and their way into the kernel.
+//!
+//! With one core there are no locks: nothing of this is on its way. With more, boot changes the few
+//! branches that lead into the kernel ([`SITES`]), so that they lead through [`enter`] and [`leave`].
+
+use crate::arch::{guest, mmu, opal, spr, start, vectors};
+use crate::percore::{self, MAX_CORES};
+use crate::{entry, println};
+use core::sync::atomic::{AtomicU64, Ordering};
+use partita_kernel_core::Kernel;
+use partita_kernel_core::object::{Core, Ref, entry as kind};
+use partita_kernel_lock::{CoreLock, lock_all, unlock_all};
+
+static LOCKS: [CoreLock; MAX_CORES] = [const { CoreLock::new() }; MAX_CORES];
+
+/// Real address of the [`Core`] of the core that is being started; 0: one that comes now is too late.
+pub static STARTING: AtomicU64 = AtomicU64::new(0);
+/// How many cores have arrived.
+static ARRIVED: AtomicU64 = AtomicU64::new(0);
+/// How long a core may take to arrive, seconds.
+const START_SECONDS: u64 = 5;
+
+/// The lock of core number `id`. Numbers are those of [`Core::id`], which are in range.
+fn lock_of(id: u64) -> &'static CoreLock {
+    &LOCKS[id as usize % MAX_CORES]
+}
+
+/// The locks of the cores from number `from` on. The number of cores changes only while the boot core
+/// holds the first lock, so that whoever has that one knows it.
+fn locks(from: usize) -> &'static [CoreLock] {
+    let cores = percore::global().num_cores.get() as usize;
+    LOCKS.get(from..cores).unwrap_or(&[])
+}
+
+/// Waits for a lock: does meanwhile what another core asks, which is to save a guest's registers.
+fn wait(core: &Core) {
+    lock_of(core.id.get()).serve(|vcpu| {
+        if let Some(vcpu) = Ref::new(vcpu) {
+            guest::evict(core, vcpu);
+        }
+    });
+    core::hint::spin_loop();
+}
+
+/// This core, whose thread's registers are in memory, takes all locks. `what` the thread wants is in
+/// [`Core::entry`] meanwhile.
+fn enter(core: &Core, what: u64) {
+    core.entry.set(what);
+    lock_of(core.id.get()).arrive();
+    lock_all(LOCKS[..1].iter(), || wait(core));
+    lock_all(locks(1).iter(), || wait(core));
+}
+
+/// Releases all locks; the core runs what `core.current` names.
+fn leave(core: &Core) {
+    if !core.current.is_none() {
+        lock_of(core.id.get()).depart();
+    }
+    unlock_all(locks(0).iter());
+}
+
+/// What the thread came for, unless somebody has taken it away while this core waited.
+fn still(core: &Core, what: u64) -> bool {
+    core.entry.replace(kind::NONE) == what
+}
+
+extern "C" fn smp_syscall(core: &Core) {
+    enter(core, kind::CALL);
+    if still(core, kind::CALL) {
+        entry::kernel_syscall(core);
+    } else {
+        entry::go_on(core);
+    }
+    leave(core);
+}
+
+extern "C" fn smp_exception(core: &Core, vector: u64, srr1: u64) {
+    let what = match entry::is_asynchronous(vector) {
+        true => kind::NONE,
+        false => kind::FAULT,
+    };
+    enter(core, what);
+    if still(core, what) {
+        entry::kernel_exception(core, vector, srr1);
+    } else {
+        entry::go_on(core);
+    }
+    leave(core);
+}
+
+extern "C" fn smp_guest_exception(core: &Core, vector: u64, srr1: u64) {
+    let what = match vector {
+        0xc00 => kind::CALL,
+        _ if entry::is_asynchronous(vector) => kind::NONE,
+        _ => kind::FAULT,
+    };
+    enter(core, what);
+    if still(core, what) {
+        entry::kernel_guest_exception(core, vector, srr1);
+    } else {
+        entry::go_on(core);
+    }
+    leave(core);
+}
+
+extern "C" fn smp_idle_exception(core: &Core, vector: u64, srr1: u64) {
+    enter(core, kind::NONE);
+    entry::kernel_idle_exception(core, vector, srr1);
+    leave(core);
+}
+
+core::arch::global_asm!(
+    r#"
+    .section .text.smp, "ax", @progbits
+    .p2align 2
+// In: as at syscall_from_pd.
+smp_syscall_from_pd:
+    .irp n, 14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+    std \n, {GPR} + 8*\n(11)
+    .endr
+    bl {smp_syscall}
+    b return_to_current
+smp_exception_from_pd:
+    bl {smp_exception}
+    b return_to_current
+smp_exception_from_vcpu:
+    bl {smp_guest_exception}
+    b return_to_current
+smp_exception_from_idle:
+    bl {smp_idle_exception}
+    b return_to_current
+"#,
+    GPR = const core::mem::offset_of!(partita_kernel_core::object::Context, gpr),
+    smp_syscall = sym smp_syscall,
+    smp_exception = sym smp_exception,
+    smp_guest_exception = sym smp_guest_exception,
+    smp_idle_exception = sym smp_idle_exception,
+);
+
+unsafe extern "C" {
+    // In the low block.
+    static vector_c00_from_pd: u8;
+    static syscall_slow: u8;
+    // In the text.
+    static syscall_from_pd: u8;
+    static exception_from_pd: u8;
+    static exception_from_vcpu: u8;
+    static exception_from_idle: u8;
+    static smp_syscall_from_pd: u8;
+    static smp_exception_from_pd: u8;
+    static smp_exception_from_vcpu: u8;
+    static smp_exception_from_idle: u8;
+}
+
+/// Instructions that become branches when there is more than one core, and where they go then. Both lie in
+/// the low block or both in the text.
+fn sites() -> [(*const u8, *const u8); 5] {
+    [
+        (&raw const vector_c00_from_pd, &raw const syscall_slow),
+        (&raw const syscall_from_pd, &raw const smp_syscall_from_pd),
+        (
+            &raw const exception_from_pd,
+            &raw const smp_exception_from_pd,
+        ),
+        (
+            &raw const exception_from_vcpu,
+            &raw const smp_exception_from_vcpu,
+        ),
+        (
+            &raw const exception_from_idle,
+            &raw const smp_exception_from_idle,
+        ),
+    ]
+}
+
+/// Opcode of a relative branch; bits 25:2 are the distance.
+const BRANCH: u32 = 18 << 26;
+const BRANCH_DISTANCE: i64 = 0x3ff_fffc;
+
+/// Leads the ways into the kernel through the locks.
+fn change_sites() {
+    for (site, target) in sites() {
+        let distance = target as i64 - site as i64;
+        assert!(
+            distance & !(BRANCH_DISTANCE >> 1) == 0 || distance | (BRANCH_DISTANCE >> 1) | 3 == -1
+        );
+        let at = vectors::installed(site as u64);
+        // SAFETY: an instruction of the kernel's own, which runs untranslated from writable memory; no
+        // other core executes it yet.
+        unsafe { (at as *mut u32).write_volatile(BRANCH | (distance & BRANCH_DISTANCE) as u32) };
+        mmu::sync_instructions(at, 4);
+    }
+}
+
+/// Starts the other cores (their PIRs), one by one, and returns how many run, with this one. If there are
+/// several, this core holds all locks afterwards.
+pub fn start_others(core: &Core, pirs: &[u64]) -> u64 {
+    lock_all(LOCKS[..1].iter(), || {});
+    let mut count = 1;
+    ARRIVED.store(count, Ordering::Relaxed);
+    for &pir in pirs.iter().filter(|pir| **pir != core.pir.get()) {
+        let Some(next) = percore::init(count as usize, pir, core.toc.get(), spr::MSR_PD) else {
+            break;
+        };
+        STARTING.store(next as *const Core as u64, Ordering::SeqCst);
+        if let Err(e) = opal::start_cpu(pir, start::secondary_entry_address()) {
+            println!("processor {pir} does not start: {e:?}");
+            continue;
+        }
+        let from = spr::timebase();
+        while ARRIVED.load(Ordering::Acquire) == count {
+            if spr::timebase() - from > START_SECONDS * crate::board::TIMEBASE_HZ {
+                println!("processor {pir} does not arrive");
+                STARTING.store(0, Ordering::SeqCst);
+                break;
+            }
+        }
+        if ARRIVED.load(Ordering::Acquire) == count {
+            break;
+        }
+        next.online.set(1);
+        count += 1;
+    }
+    percore::global().num_cores.set(count);
+    if count > 1 {
+        lock_all(locks(1).iter(), || {});
+        change_sites();
+    }
+    count
+}
+
+/// The first Rust code of every other core: its registers, then the idle loop.
+pub extern "C" fn secondary_main(core: &'static Core) -> ! {
+    start::set_kernel_msr();
+    // SAFETY: the vectors, which are installed, expect this core's `Core` here.
+    unsafe { spr::write::<{ spr::HSPRG0 }>(core as *const _ as u64) };
+    spr::set_hdec(spr::DECREMENTER_MAX);
+    spr::park_dec();
+    spr::close_facilities();
+    mmu::init_core();
+    guest::init_core(core);
+    ARRIVED.fetch_add(1, Ordering::Release);
+    // The boot core lets go when everything is there.
+    enter(core, kind::NONE);
+    Kernel::new(&crate::arch::machine::Power, percore::global(), core).finish();
+    leave(core);
+    start::enter_current()
+}
+
+/// The boot core, which has made the root task, lets all cores go.
+pub fn release(core: &Core) {
+    leave(core);
+}
+
+/// Whether another core waits for this one, which holds the locks.
+pub fn contended() -> bool {
+    LOCKS[0].lock.contended()
+}
+
+/// [`Machine::stop_core`](partita_kernel_core::machine::Machine::stop_core).
+pub fn stop(other: &Core) {
+    let lock = lock_of(other.id.get());
+    if lock.is_running() {
+        crate::arch::machine::ring_doorbell(other);
+        while lock.is_running() {
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// Has another core save what it holds of the vCPU at `vcpu`.
+pub fn evict(other: &Core, vcpu: u64) {
+    let lock = lock_of(other.id.get());
+    lock.ask(vcpu);
+    crate::arch::machine::ring_doorbell(other);
+    while !lock.is_served() {
+        core::hint::spin_loop();
+    }
+}
