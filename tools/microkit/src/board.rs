@@ -84,6 +84,17 @@ impl Board {
         })
     }
 
+    /// The same board with other memory than the default, bytes: at least [`Board::MIN_MEMORY`].
+    pub fn with_memory(self, bytes: u64) -> Self {
+        Self {
+            default_memory: bytes.max(Self::MIN_MEMORY),
+            ..self
+        }
+    }
+
+    /// Least memory that a board has, bytes: the image and firmware lie below.
+    pub const MIN_MEMORY: u64 = 1 << 30;
+
     /// Memory from 0 up to what firmware leaves at the top.
     pub fn memory_end(&self) -> u64 {
         self.default_memory - self.firmware_top_reserve

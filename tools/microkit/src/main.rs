@@ -28,6 +28,10 @@ struct Arguments {
     /// Kernel configuration.
     #[arg(long)]
     config: String,
+    /// Memory of the machine, such as 2G or 4096M; the board's default if it is left out. The image
+    /// needs that much, and starts with more.
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    memory: Option<u64>,
     /// Boot image to write.
     #[arg(short, long, default_value = "loader.img", value_name = "FILE")]
     output: PathBuf,
@@ -65,8 +69,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// Bytes in a size with M or G behind it.
+fn memory(text: &str) -> Result<u64, String> {
+    let shift = match text.as_bytes().last() {
+        Some(b'M') => 20,
+        Some(b'G') => 30,
+        _ => return Err("a number with M or G behind it".into()),
+    };
+    let number = text[..text.len() - 1].parse::<u32>();
+    let bytes = number.ok().map(|number| u64::from(number) << shift);
+    bytes
+        .filter(|bytes| (Board::MIN_MEMORY..=1 << 40).contains(bytes))
+        .ok_or_else(|| "from 1G to 1024G".into())
+}
+
 fn run(arguments: &Arguments) -> Result<(), Error> {
-    let board = Board::find(&arguments.board)?;
+    let mut board = Board::find(&arguments.board)?;
+    if let Some(bytes) = arguments.memory {
+        board = board.with_memory(bytes);
+    }
     let config = Config::find(&arguments.config)?;
     let sdk = arguments.sdk.as_deref().ok_or(Error::NoSdk)?;
     if let Some(path) = &arguments.root_task {

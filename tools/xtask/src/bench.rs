@@ -236,7 +236,7 @@ fn judge(rows: &[Row], figures: &[Figure], chosen: impl Fn(&str) -> bool) -> (St
 fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Result<Vec<Figure>> {
     let built = image.build(workspace, builder)?;
     let step = Step::new(format!("measure {}", built.name));
-    let mut machine = Machine::new(&image.board(workspace)?, &built.file);
+    let mut machine = Machine::new(&image.board(workspace)?, &built);
     machine.icount = true;
     let bound = Duration::from_secs(image.timeout);
     let mut session = machine.watched(&log_path(workspace, &built.name))?;
@@ -334,7 +334,7 @@ pub fn stopped(
     if socket.exists() {
         std::fs::remove_file(&socket).at(&socket)?;
     }
-    let mut machine = Machine::new(board, &image.file);
+    let mut machine = Machine::new(board, image);
     machine.extra = vec![
         "-icount".into(),
         match purpose {

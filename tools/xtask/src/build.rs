@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result, copy, make_folder};
 use crate::process;
+use crate::qemu;
 use crate::system::System;
 use crate::toolchain::{self, Variant};
 use crate::ui::Step;
@@ -36,6 +37,8 @@ pub struct Image {
     pub elfs: BTreeMap<String, PathBuf>,
     /// Which of them are kernels of guests.
     pub guests: Vec<String>,
+    /// Memory of the machine that it is made for, as QEMU takes it.
+    pub memory: String,
 }
 
 impl<'a> Builder<'a> {
@@ -190,12 +193,18 @@ impl<'a> Builder<'a> {
             .arg(folder.join("capdl.json"))
             .arg("--capdl")
             .arg(folder.join("system.cdl"));
+        let memory = match system.memory {
+            Some(bytes) => format!("{}M", bytes >> 20),
+            None => qemu::MEMORY.into(),
+        };
+        command.args(["--memory", &memory]);
         self.pack(command, &system.name, variant, &sdk, &file)?;
         Ok(Image {
             file,
             name: system.name.clone(),
             elfs,
             guests: system.guests.iter().map(|g| g.1.clone()).collect(),
+            memory,
         })
     }
 
@@ -225,6 +234,7 @@ impl<'a> Builder<'a> {
             name: package.into(),
             elfs,
             guests: Vec::new(),
+            memory: qemu::MEMORY.into(),
         })
     }
 

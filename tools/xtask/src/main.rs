@@ -150,9 +150,9 @@ struct RunArgs {
     /// Cores.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     smp: u32,
-    /// Memory, as QEMU takes it.
-    #[arg(long, default_value = qemu::MEMORY)]
-    memory: String,
+    /// Memory of the machine, such as 4G; 2G, or what the guest needs, if it is left out.
+    #[arg(long, value_name = "SIZE", value_parser = qemu::memory_bytes)]
+    memory: Option<u64>,
     /// End QEMU, and fail, after this many seconds.
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
@@ -259,7 +259,8 @@ fn run(workspace: &Workspace, args: &RunArgs, download: bool) -> Result<()> {
     if args.icount && args.smp != 1 {
         return Err(Error::Usage("--icount needs --smp 1".into()));
     }
-    let system = system::System::find(workspace, &args.system)?;
+    let mut system = system::System::find(workspace, &args.system)?;
+    system.memory = args.memory;
     let system = guest::prepare(
         workspace,
         system,
@@ -268,9 +269,8 @@ fn run(workspace: &Workspace, args: &RunArgs, download: bool) -> Result<()> {
         download,
     )?;
     let image = build::Builder::new(workspace).system(&system, &args.variant.variant())?;
-    let mut machine = qemu::Machine::new(&board, &image.file);
+    let mut machine = qemu::Machine::new(&board, &image);
     machine.smp = args.smp;
-    machine.memory.clone_from(&args.memory);
     machine.icount = args.icount;
     machine.extra.clone_from(&args.qemu_arg);
     if args.gdb {

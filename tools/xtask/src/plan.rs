@@ -72,8 +72,8 @@ pub struct Job {
     pub variant: Variant,
     /// Cores.
     pub smp: u32,
-    /// Memory.
-    pub memory: String,
+    /// Memory, as QEMU takes it, if it is not what the image is made for.
+    pub memory: Option<String>,
     /// Whether virtual time counts instructions.
     pub icount: bool,
     /// Longest time in all.
@@ -238,8 +238,7 @@ struct SystemTest {
     config: String,
     #[serde(default = "default_smp")]
     smp: u32,
-    #[serde(default = "default_memory")]
-    memory: String,
+    memory: Option<String>,
     #[serde(default = "default_timeout")]
     timeout: u64,
     #[serde(default = "default_silence")]
@@ -263,9 +262,6 @@ fn default_config() -> String {
 }
 fn default_smp() -> u32 {
     1
-}
-fn default_memory() -> String {
-    qemu::MEMORY.into()
 }
 fn default_timeout() -> u64 {
     120
@@ -359,7 +355,7 @@ fn guest_jobs(package: &str, table: &GuestTable, smp: Option<u32>) -> Vec<Job> {
             config: config.clone(),
         },
         smp,
-        memory: table.machine_memory.clone(),
+        memory: Some(table.machine_memory.clone()),
         icount: smp == 1 && table.icount,
         timeout: Duration::from_secs(table.timeout),
         silence: Duration::from_secs(table.silence),
@@ -390,7 +386,7 @@ fn suite_jobs(package: &str, table: &SuiteTable, choice: &Choice) -> Vec<Job> {
                         config: config.clone(),
                     },
                     smp,
-                    memory: table.memory.clone(),
+                    memory: Some(table.memory.clone()),
                     // Counted time does not depend on the load of this machine.
                     icount: smp == 1 && table.icount,
                     timeout: Duration::from_secs(timeout),

@@ -4,6 +4,7 @@
 //! QEMU's default BMC stays (power-off needs it), so there is no `-nodefaults`. Every QEMU is
 //! started through `setpriv --pdeathsig`, so that it ends even if this program is killed.
 
+use crate::build::Image;
 use crate::error::{At, Error, Result, make_folder};
 use crate::process::Running;
 use crate::workspace::Board;
@@ -34,17 +35,31 @@ pub struct Machine {
 /// Default memory, as QEMU takes it.
 pub const MEMORY: &str = "2G";
 
+/// Bytes of memory in QEMU's words: a number of MiB, or with M or G behind it.
+pub fn memory_bytes(text: &str) -> std::result::Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (text, 20),
+    };
+    let number = digits.parse::<u32>();
+    let bytes = number.ok().map(|number| u64::from(number) << shift);
+    bytes
+        .filter(|bytes| (1 << 30..=1 << 40).contains(bytes))
+        .ok_or_else(|| "memory of the machine: from 1G to 1024G".into())
+}
+
 /// Bound of a run without a terminal, where nobody can end it.
 const UNATTENDED: Duration = Duration::from_secs(600);
 
 impl Machine {
-    /// A machine of a board with one core and the default memory.
-    pub fn new(board: &Board, image: &Path) -> Self {
+    /// A machine of a board with one core and the memory that the image is made for.
+    pub fn new(board: &Board, image: &Image) -> Self {
         Self {
             machine: board.qemu_machine.clone(),
-            image: image.to_path_buf(),
+            image: image.file.clone(),
             smp: 1,
-            memory: MEMORY.into(),
+            memory: image.memory.clone(),
             icount: false,
             extra: Vec::new(),
         }
@@ -269,6 +284,16 @@ mod tests {
             memory: "4G".into(),
             icount: false,
             extra: vec!["-s".into()],
+        }
+    }
+
+    #[test]
+    fn memory_in_qemus_words() {
+        assert_eq!(memory_bytes("2G"), Ok(2 << 30));
+        assert_eq!(memory_bytes("5120M"), Ok(5 << 30));
+        assert_eq!(memory_bytes("2048"), Ok(2 << 30));
+        for wrong in ["", "G", "512M", "2T", "-2G", "4096G"] {
+            assert!(memory_bytes(wrong).is_err(), "{wrong}");
         }
     }
 

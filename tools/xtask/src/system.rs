@@ -20,6 +20,8 @@ pub struct System {
     /// Kernels of guests that are packages of the workspace: the file that the description names, and
     /// the package.
     pub guests: Vec<(String, String)>,
+    /// Memory of the machine, bytes; the board's default if there is none.
+    pub memory: Option<u64>,
 }
 
 impl System {
@@ -56,6 +58,7 @@ impl System {
             file,
             images,
             guests: Vec::new(),
+            memory: None,
         })
     }
 
@@ -72,6 +75,7 @@ impl System {
             file,
             images,
             guests: self.guests.clone(),
+            memory: self.memory,
         })
     }
 

@@ -7,7 +7,7 @@ use crate::guest;
 use crate::plan::{self, Choice, Dialogue, Job, Next, Progress, Subject};
 use crate::process;
 use crate::protocol::{self, Line, Verdict};
-use crate::qemu::{Event, Machine, Session};
+use crate::qemu::{self, Event, Machine, Session};
 use crate::system::System;
 use crate::toolchain::{self, Variant};
 use crate::ui::Step;
@@ -241,9 +241,11 @@ fn boot_all(
         }
         match images.get(&key) {
             Some(Ok(image)) => {
-                let mut machine = Machine::new(&workspace.board(&job.variant.board)?, &image.file);
+                let mut machine = Machine::new(&workspace.board(&job.variant.board)?, image);
                 machine.smp = job.smp;
-                machine.memory.clone_from(&job.memory);
+                if let Some(memory) = &job.memory {
+                    machine.memory.clone_from(memory);
+                }
                 machine.icount = job.icount;
                 ready.push((job, machine));
             }
@@ -297,13 +299,16 @@ impl Subject {
 
 fn build(workspace: &Workspace, builder: &mut Builder, job: &Job, download: bool) -> Result<Image> {
     workspace.config(&job.variant.config)?;
+    let memory = job.memory.as_deref().map(qemu::memory_bytes);
+    let memory = memory.transpose().map_err(Error::Usage)?;
     match &job.subject {
         Subject::Suite {
             package,
             environment,
         } => builder.suite(package, environment, &job.variant),
         Subject::Guest { alterations, .. } => {
-            let system = System::find(workspace, plan::GUEST_SYSTEM)?;
+            let mut system = System::find(workspace, plan::GUEST_SYSTEM)?;
+            system.memory = memory;
             let system = guest::altered(workspace, system, alterations, download)?;
             builder.system(&system, &job.variant)
         }
@@ -314,6 +319,7 @@ fn build(workspace: &Workspace, builder: &mut Builder, job: &Job, download: bool
         } => {
             let mut system = System::find(workspace, system)?;
             system.name = job.subject.image(&job.name);
+            system.memory = memory;
             let system = guest::altered(workspace, system, alterations, download)?;
             builder.system(&system, &job.variant)
         }

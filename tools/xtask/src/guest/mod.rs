@@ -34,7 +34,8 @@ pub struct Options {
     /// More for the guest's command line.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     guest_append: Option<String>,
-    /// The guest's memory, such as 512M or 1G: a multiple of 16 MiB.
+    /// The guest's memory, such as 512M or 3G: a multiple of 16 MiB. The machine gets more of it if
+    /// the guest needs that, unless `--memory` says how much.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     guest_memory: Option<u64>,
     /// The guest's processors, 1 to 64; all are on one core.
@@ -86,6 +87,16 @@ fn size(text: &str) -> std::result::Result<u64, String> {
         .ok_or_else(|| "a multiple of 16 MiB".to_string())
 }
 
+/// Memory of a machine whose guest has so much, bytes: the default, or the guest's and 2 GiB, as the
+/// guest's large aligned pieces do not come together with what else lies in low memory.
+fn machine_memory(guest: u64) -> u64 {
+    if guest <= 1 << 30 {
+        2 << 30
+    } else {
+        (guest + (2 << 30)).next_multiple_of(512 << 20)
+    }
+}
+
 /// Gets the files of a system's guests and makes a description for them; a system without guests
 /// stays as it is. `download`: whether files may be downloaded.
 pub fn prepare(
@@ -113,6 +124,9 @@ pub fn prepare(
         return system.changed(&workspace.target.join("guest").join(&system.name), &text);
     };
     let mut system = system;
+    if let Some(bytes) = options.guest_memory {
+        system.memory.get_or_insert(machine_memory(bytes));
+    }
     let choice = options.guest_kernel.as_deref();
     if let Some(payload) = choice.and_then(|name| payload(workspace, name)) {
         // Products of its own: the system's stay those of its own guest.
