@@ -6,7 +6,7 @@ use partita_guest_protocol::{channel, layout, symbol};
 use partita_papr::HptOrder;
 use roxmltree::{Document, Node};
 
-const SYSTEM: &str = include_str!("../../../systems/linux/linux.system");
+const SYSTEM: &str = include_str!("../../../system.xml");
 
 fn number(node: Node<'_, '_>, attribute: &str) -> u64 {
     let text = node.attribute(attribute).unwrap().replace('_', "");

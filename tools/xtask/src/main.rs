@@ -38,6 +38,7 @@ mod workspace;
 use clap::{Args, Parser, Subcommand};
 use deps::Need;
 use error::{Error, Result};
+use guest::console::Watch;
 use std::process::ExitCode;
 use std::time::Duration;
 use toolchain::Variant;
@@ -287,7 +288,7 @@ fn run(workspace: &Workspace, args: &RunArgs, download: bool) -> Result<()> {
     if args.guest.exec.is_some() {
         guest::exec(workspace, &machine, bound)
     } else {
-        machine.interactive(bound)
+        machine.interactive(bound, system.has_guest.then(Watch::default))
     }
 }
 

@@ -18,7 +18,7 @@
 //! soak_environment = {}             # environment variables to compile it with for --soak
 //! ```
 //!
-//! A program package below `tests/guests` is the kernel of a guest of `systems/linux`, and prints as
+//! A program package below `tests/guests` is the kernel of a guest of the default system, and prints as
 //! a suite does:
 //!
 //! ```toml

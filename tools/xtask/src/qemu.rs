@@ -6,6 +6,7 @@
 
 use crate::build::Image;
 use crate::error::{At, Error, Result, make_folder};
+use crate::guest::console::Watch;
 use crate::process::Running;
 use crate::workspace::Board;
 use std::fs::File;
@@ -48,6 +49,9 @@ pub fn memory_bytes(text: &str) -> std::result::Result<u64, String> {
         .filter(|bytes| (1 << 30..=1 << 40).contains(bytes))
         .ok_or_else(|| "memory of the machine: from 1G to 1024G".into())
 }
+
+/// How long QEMU may take to end after it has closed its console.
+const END: Duration = Duration::from_secs(10);
 
 /// Bound of a run without a terminal, where nobody can end it.
 const UNATTENDED: Duration = Duration::from_secs(600);
@@ -95,19 +99,28 @@ impl Machine {
         command
     }
 
-    /// Runs it at this terminal (Ctrl-A X ends QEMU). `bound` None: as long as the user likes, or
-    /// [`UNATTENDED`] where there is no terminal.
-    pub fn interactive(&self, bound: Option<Duration>) -> Result<()> {
+    /// Runs it at this terminal (Ctrl-A X ends QEMU, Ctrl-A C shows its monitor). `bound` None: as long as
+    /// the user likes, or [`UNATTENDED`] where there is no terminal. With a watch, a guest's bad end
+    /// is an error; without a terminal it ends the machine too.
+    pub fn interactive(&self, bound: Option<Duration>, watch: Option<Watch>) -> Result<()> {
         let attended = std::io::stdin().is_terminal();
         let bound = bound.or((!attended).then_some(UNATTENDED));
         let saved = Terminal::save();
-        let mut running = Running::start(&mut self.bound_command())?;
-        let status = running.wait(bound);
+        let mut command = self.bound_command();
+        if watch.is_some() {
+            command.stdout(Stdio::piped());
+        }
+        let mut running = Running::start(&mut command)?;
+        let ended = match watch {
+            Some(watch) => follow(&mut running, watch, bound, attended),
+            None => running.wait(bound).map(|status| (status, None)),
+        };
         drop(running);
         drop(saved);
-        match (status?, bound) {
-            (Some(status), _) => check(status),
-            (None, bound) => Err(Error::Timeout {
+        match ended? {
+            (_, Some(why)) => Err(Error::Guest(why)),
+            (Some(status), None) => check(status),
+            (None, None) => Err(Error::Timeout {
                 seconds: bound.unwrap_or_default().as_secs(),
             }),
         }
@@ -124,6 +137,58 @@ impl Machine {
         command.stderr(errors);
         Session::start(command, log)
     }
+}
+
+/// Hands on what QEMU prints until it ends: its status (none if it did not), and the guest's bad end.
+fn follow(
+    running: &mut Running,
+    mut watch: Watch,
+    bound: Option<Duration>,
+    attended: bool,
+) -> Result<(Option<ExitStatus>, Option<String>)> {
+    let output = read_all(running.child().stdout.take());
+    let started = Instant::now();
+    let mut told = false;
+    loop {
+        match output.recv_timeout(Duration::from_millis(100)) {
+            Ok(bytes) => {
+                let mut out = std::io::stdout();
+                // Without somebody who reads, the machine goes on.
+                let _ = out.write_all(&bytes).and_then(|()| out.flush());
+                watch.feed(&bytes);
+            }
+            Err(RecvTimeoutError::Timeout) => match watch.end() {
+                Some(why) if !attended => return Ok((None, Some(why.into()))),
+                Some(why) if !told => {
+                    eprint!("\r\nxtask: {why}\r\nxtask: Ctrl-A X ends QEMU\r\n");
+                    told = true;
+                }
+                _ => {}
+            },
+            Err(RecvTimeoutError::Disconnected) => {
+                return Ok((running.wait(Some(END))?, watch.last_words()));
+            }
+        }
+        if bound.is_some_and(|bound| started.elapsed() >= bound) {
+            return Ok((None, None));
+        }
+    }
+}
+
+/// What comes out of a pipe, piece by piece, until it is closed.
+fn read_all(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, output) = channel();
+    if let Some(mut pipe) = pipe {
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                if sender.send(buffer[..count].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    output
 }
 
 /// Fails unless QEMU ended well.
@@ -187,17 +252,7 @@ impl Session {
     pub fn start(mut command: Command, log: &Path) -> Result<Self> {
         let log = File::create(log).at(log)?;
         let mut running = Running::start(&mut command)?;
-        let (sender, output) = channel();
-        if let Some(mut pipe) = running.child().stdout.take() {
-            std::thread::spawn(move || {
-                let mut buffer = [0; 4096];
-                while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                    if sender.send(buffer[..count].to_vec()).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
+        let output = read_all(running.child().stdout.take());
         let now = Instant::now();
         Ok(Self {
             running,

@@ -5,8 +5,8 @@ use crate::error::{Error, Result, read, write};
 use crate::workspace::Workspace;
 use std::path::{Path, PathBuf};
 
-/// What `run` starts when no system is named.
-pub const DEFAULT: &str = "shell";
+/// The default system: `system.xml` at the top of the checkout.
+pub const DEFAULT: &str = "linux";
 
 /// A system description.
 #[derive(Debug)]
@@ -20,18 +20,23 @@ pub struct System {
     /// Kernels of guests that are packages of the workspace: the file that the description names, and
     /// the package.
     pub guests: Vec<(String, String)>,
+    /// Whether it has a guest (known after [`crate::guest::prepare`]).
+    pub has_guest: bool,
     /// Memory of the machine, bytes; the board's default if there is none.
     pub memory: Option<u64>,
 }
 
 impl System {
-    /// Finds a system by name (`systems/NAME/NAME.system`) or path, and reads it.
+    /// Finds a system by name ([`DEFAULT`], or `systems/NAME/NAME.system`) or path, and reads it.
     pub fn find(workspace: &Workspace, name: &str) -> Result<Self> {
-        let named = workspace
-            .root
-            .join("systems")
-            .join(name)
-            .join(format!("{name}.system"));
+        let named = match name {
+            DEFAULT => workspace.root.join("system.xml"),
+            _ => workspace
+                .root
+                .join("systems")
+                .join(name)
+                .join(format!("{name}.system")),
+        };
         let path = Path::new(name);
         let file = if named.is_file() {
             named
@@ -48,16 +53,20 @@ impl System {
             path: file.clone(),
             why,
         })?;
-        let name = file
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = match name {
+            DEFAULT => name.to_string(),
+            _ => file
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+        };
         Ok(Self {
             name,
             file,
             images,
             guests: Vec::new(),
+            has_guest: false,
             memory: None,
         })
     }
@@ -75,6 +84,7 @@ impl System {
             file,
             images,
             guests: self.guests.clone(),
+            has_guest: self.has_guest,
             memory: self.memory,
         })
     }
@@ -94,6 +104,7 @@ impl System {
                     .then_some(name)
             })
             .collect();
+        names.push(DEFAULT.into());
         names.sort();
         names
     }

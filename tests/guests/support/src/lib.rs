@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! For guest programs of our own: they run as the kernel of a guest of `systems/linux`, without any
+//! For guest programs of our own: they run as the kernel of a guest of the default system, without any
 //! operating system, and print results as the suites do.
 //!
 //! A program is entered as SPEC P4.1 says (big-endian, real mode, r3 = device tree), turns

@@ -11,12 +11,15 @@ use crate::qemu::{self, Event, Session};
 use crate::ui::Step;
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The line before a command's output.
 pub const BEGIN: &str = "PARTITA-GUEST-BEGIN";
 /// Start of the line after it.
 pub const END: &str = "PARTITA-GUEST-END";
+
+/// QEMU's own last line when the user ends it.
+const QEMU_QUITS: &str = "QEMU: Terminated";
 
 /// Longest silence of the console before the command starts: booting prints all the time.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -35,6 +38,7 @@ const TAIL: usize = 25;
 const PANICS: &[(&str, &str)] = &[
     ("Kernel panic - not syncing", "its kernel panicked"),
     ("vcpu: the guest has crashed", "it crashed"),
+    ("vcpu: the guest cannot start", "it did not start"),
     ("KERNEL|PANIC", "the kernel under it panicked"),
     ("KERNEL|CRASH", "the kernel under it crashed"),
     ("MON|ERROR", "a protection domain faulted"),
@@ -151,6 +155,46 @@ fn trouble(line: &str) -> Option<String> {
         .iter()
         .find(|(text, _)| line.contains(text))
         .map(|(_, meaning)| format!("{meaning}: {}", line.trim()))
+}
+
+/// Looks for a guest's end in the output of a machine that somebody uses.
+#[derive(Debug, Default)]
+pub struct Watch {
+    line: String,
+    trouble: Option<(String, Instant)>,
+}
+
+impl Watch {
+    /// Takes in output that has come now.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if byte != b'\n' {
+                self.line.push(char::from(byte));
+                continue;
+            }
+            let line = std::mem::take(&mut self.line);
+            if line.trim().is_empty() || line.trim() == QEMU_QUITS {
+                continue;
+            }
+            match &self.trouble {
+                // What is shown of an old log looks the same, but the machine goes on after it.
+                Some((_, seen)) if seen.elapsed() > LAST_WORDS => self.trouble = None,
+                Some(_) => {}
+                None => self.trouble = trouble(&line).map(|why| (why, Instant::now())),
+            }
+        }
+    }
+
+    /// What the guest has ended with, if nothing has come since then for a while.
+    pub fn end(&self) -> Option<&str> {
+        let (why, seen) = self.trouble.as_ref()?;
+        (seen.elapsed() > LAST_WORDS).then_some(why)
+    }
+
+    /// The same at the machine's end.
+    pub fn last_words(self) -> Option<String> {
+        self.trouble.map(|(why, _)| why)
+    }
 }
 
 /// Follows a machine whose guest runs a command; its output goes to `out`. Returns the command's exit
@@ -328,6 +372,23 @@ mod tests {
         assert!(trouble("KERNEL|PANIC: x").unwrap().contains("under it"));
         assert!(trouble("MON|ERROR: y").unwrap().contains("domain"));
         assert_eq!(trouble("[ 0.0] Linux version 6.1"), None);
+    }
+
+    #[test]
+    fn an_end_is_one_if_nothing_follows() {
+        let mut watch = Watch::default();
+        watch.feed(b"all is well\r\nKernel panic - not sync");
+        assert_eq!(watch.end(), None);
+        watch.feed(b"ing: x\r\nregisters\n");
+        assert_eq!(watch.end(), None, "more may come");
+        std::thread::sleep(LAST_WORDS + Duration::from_millis(10));
+        assert!(watch.end().is_some_and(|why| why.contains("panicked")));
+        watch.feed(b"\r\nQEMU: Terminated\r\n# ");
+        assert!(watch.end().is_some(), "no line");
+        watch.feed(b"ls\n");
+        assert_eq!(watch.end(), None, "it goes on");
+        watch.feed(b"vcpu: the guest has crashed; it is stopped\n");
+        assert!(watch.last_words().is_some());
     }
 
     /// Follows a program that behaves like a machine with a guest.

@@ -283,7 +283,7 @@ impl Edits {
 mod tests {
     use super::*;
 
-    const LINUX: &str = include_str!("../../../../systems/linux/linux.system");
+    const LINUX: &str = include_str!("../../../../system.xml");
 
     fn attribute(text: &str, tag: &str, key: (&str, &str), name: &str) -> String {
         let document = Document::parse(text).unwrap();

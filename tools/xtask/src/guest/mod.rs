@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Systems with Linux guests: their kernel and first file system, and commands that run in them.
 
-mod console;
+pub mod console;
 mod cpio;
 mod description;
 mod fetch;
@@ -124,6 +124,7 @@ pub fn prepare(
         return system.changed(&workspace.target.join("guest").join(&system.name), &text);
     };
     let mut system = system;
+    system.has_guest = true;
     if let Some(bytes) = options.guest_memory {
         system.memory.get_or_insert(machine_memory(bytes));
     }
