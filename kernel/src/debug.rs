@@ -87,6 +87,12 @@ pub fn set_name(addr: u64, name: impl Iterator<Item = u8>) {
     }
 }
 
+/// The threads that have a name.
+pub fn named() -> impl Iterator<Item = Ref<Tcb>> {
+    let names = THREAD_NAMES.0.names.iter();
+    names.filter_map(|n| Ref::new(n.tcb.get()))
+}
+
 /// What the capability pointer `cptr` of a thread names, all 64 bits resolved.
 fn look_up(thread: Ref<Tcb>, cptr: u64) -> Option<&'static Slot> {
     let mut slot: &Slot = &tcb(thread).slots[tcb_slot::CSPACE];
@@ -142,7 +148,7 @@ pub fn system_call(core: &Core) -> bool {
             let kind = look_up(thread, argument).map_or(0, |s| s.w0.get() >> TYPE_SHIFT);
             gpr[ARGUMENT].set(kind);
         }
-        syscall::DEBUG_SNAPSHOT => snapshot(thread),
+        syscall::DEBUG_SNAPSHOT => crate::snapshot::print(),
         syscall::DEBUG_NAME_THREAD => {
             if let Some(Cap::Thread(named)) = look_up(thread, argument).map(Slot::cap) {
                 name_from_buffer(thread, named);
@@ -188,20 +194,6 @@ fn dump_scheduler() {
         }
         for priority in (0..PRIORITIES).rev() {
             print_queue("ready, priority", priority, &core.ready_head[priority]);
-        }
-    }
-}
-
-/// Prints the capabilities in the first CNode of the thread's CSpace.
-fn snapshot(thread: Ref<Tcb>) {
-    let Cap::CNode { addr, radix, .. } = tcb(thread).slots[tcb_slot::CSPACE].cap() else {
-        return;
-    };
-    println!("capabilities of {}", Thread(thread));
-    for index in 0..1u64 << radix {
-        let cap = Power::at::<Slot>(addr + 32 * index).cap();
-        if !cap.is_null() {
-            println!("  {index}: {cap:x?}");
         }
     }
 }

@@ -26,6 +26,8 @@ mod panic;
 mod percore;
 #[cfg(target_arch = "powerpc64")]
 mod smp;
+#[cfg(all(target_arch = "powerpc64", debug_syscalls))]
+mod snapshot;
 
 #[cfg(not(target_arch = "powerpc64"))]
 fn main() {}

@@ -21,7 +21,8 @@ const CHANGED: u64 = 0x80;
 /// Non-idempotent I/O: cache-inhibited and guarded.
 const DEVICE: u64 = 0x20;
 const READ: u64 = 0x4;
-const READ_WRITE: u64 = 0x6;
+const WRITE: u64 = 0x2;
+const READ_WRITE: u64 = READ | WRITE;
 const EXECUTE: u64 = 0x1;
 /// Index bits of the next level.
 const NEXT_LEVEL: u64 = 9;
@@ -48,6 +49,64 @@ struct Walk {
     /// log2 of the bytes that the entry maps.
     shift: u32,
     value: u64,
+}
+
+/// An entry that maps memory, as hardware reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappedPage {
+    /// First virtual address.
+    pub vaddr: u64,
+    /// Real address.
+    pub addr: u64,
+    /// log2 of the bytes.
+    pub bits: u32,
+    /// READ and WRITE.
+    pub rights: CapRights,
+    /// Instructions are fetched.
+    pub execute: bool,
+    /// Cache-inhibited and guarded.
+    pub device: bool,
+}
+
+/// Everything that the address space with root `root` maps, by ascending address: for debugging.
+pub fn pages<M: Machine>(m: &M, root: u64, visit: &mut impl FnMut(MappedPage)) {
+    let entries = 1 << (space::USER_VSPACE_TOP.ilog2() + 1 - ROOT_SHIFT);
+    table_pages(m, root, (ROOT_SHIFT, entries), 0, visit);
+}
+
+fn table_pages<M: Machine>(
+    m: &M,
+    table: u64,
+    (bits, entries): (u32, u64),
+    base: u64,
+    visit: &mut impl FnMut(MappedPage),
+) {
+    for index in 0..entries {
+        let value = m.read_pte(table + 8 * index);
+        let vaddr = base + (index << bits);
+        if value & VALID == 0 {
+            continue;
+        }
+        if value & LEAF == 0 {
+            let next = (bits - NEXT_LEVEL as u32, 1 << NEXT_LEVEL);
+            table_pages(m, value & ADDR & !0xff, next, vaddr, visit);
+            continue;
+        }
+        let mut rights = CapRights::NONE;
+        for (bit, right) in [(READ, CapRights::READ), (WRITE, CapRights::WRITE)] {
+            if value & bit != 0 {
+                rights = rights.union(right);
+            }
+        }
+        visit(MappedPage {
+            vaddr,
+            addr: value & ADDR,
+            bits,
+            rights,
+            execute: value & EXECUTE != 0,
+            device: value & DEVICE != 0,
+        });
+    }
 }
 
 impl<M: Machine> Kernel<'_, M> {

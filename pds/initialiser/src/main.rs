@@ -9,11 +9,13 @@ mod arch;
 #[cfg(target_arch = "powerpc64")]
 mod program {
     use crate::arch::{Sel4, specification};
-    use initialiser::{execute, finish};
+    use initialiser::{Kernel, execute, finish};
     use partita_abi::bootinfo::BootInfo;
+    use partita_abi::init_cnode;
     use sel4::debug_println;
 
     fn main(boot: &'static BootInfo) -> ! {
+        Sel4.name_thread(init_cnode::TCB as u64, "initialiser");
         if let Err(failure) = execute(&mut Sel4, boot, specification(boot)) {
             debug_println!("initialiser: {failure}");
         } else if let Err(error) = finish(&mut Sel4) {

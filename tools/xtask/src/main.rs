@@ -29,6 +29,7 @@ mod qemu;
 mod reference;
 mod reproduce;
 mod sizes;
+mod snapshot;
 mod system;
 mod test;
 mod toolchain;

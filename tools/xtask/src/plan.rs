@@ -45,6 +45,7 @@
 //! steps = [{ expect = "hello, world" }, { send = "help\r" }]
 //! never = ["MON|ERROR"]    # output that fails the test
 //! powers_off = false       # true: QEMU must end by itself, with status 0
+//! snapshot = false         # true: what the kernel printed of its capabilities is compared with capdl.json
 //! ```
 //!
 //! A test may alter its system: `[test.alter]` with the members of [`Alterations`].
@@ -145,6 +146,8 @@ pub struct Dialogue {
     pub never: Vec<String>,
     /// Whether QEMU must end by itself.
     pub powers_off: bool,
+    /// Whether the kernel's snapshot in the output must be the image's capability distribution.
+    pub snapshot: bool,
 }
 
 /// A step of a dialogue.
@@ -250,6 +253,8 @@ struct SystemTest {
     never: Vec<String>,
     #[serde(default)]
     powers_off: bool,
+    #[serde(default)]
+    snapshot: bool,
     #[serde(default)]
     alter: Alterations,
 }
@@ -404,6 +409,7 @@ fn system_job(test: SystemTest, smp: Option<u32>) -> Job {
         steps: test.steps,
         never: test.never,
         powers_off: test.powers_off,
+        snapshot: test.snapshot,
     };
     Job {
         name: format!("system {}/{}-{}-{smp}", test.name, test.board, test.config),
@@ -580,6 +586,7 @@ mod tests {
             ],
             never: vec!["PANIC".into()],
             powers_off: false,
+            snapshot: false,
         };
         let mut progress = Progress::default();
         assert_eq!(progress.next(&dialogue, "o"), Next::Wait);

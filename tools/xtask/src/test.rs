@@ -2,7 +2,7 @@
 //! `cargo xtask test`: everything that must be true of a commit.
 
 use crate::build::{Builder, Image};
-use crate::error::{Error, Result, make_folder, write};
+use crate::error::{Error, Result, make_folder, read, write};
 use crate::guest;
 use crate::plan::{self, Choice, Dialogue, Job, Next, Progress, Subject};
 use crate::process;
@@ -12,7 +12,7 @@ use crate::system::System;
 use crate::toolchain::{self, Variant};
 use crate::ui::Step;
 use crate::workspace::Workspace;
-use crate::{code_check, doc, reproduce};
+use crate::{code_check, doc, reproduce, snapshot};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -389,6 +389,14 @@ fn boot(job: &Job, machine: &Machine, log: &Path) -> (Verdict, String) {
         Subject::System { dialogue, .. } => {
             let end = watch_system(&mut session, job, dialogue);
             let tail = session.tail(15);
+            let end = end.and_then(|()| match dialogue.snapshot {
+                true => {
+                    let json = read(&machine.image.with_file_name("capdl.json"));
+                    let json = json.map_err(|e| e.to_string())?;
+                    snapshot::compare(session.text(), &json).map(drop)
+                }
+                false => Ok(()),
+            });
             let end = end.and_then(|()| match dialogue.powers_off {
                 true => session
                     .end(END)

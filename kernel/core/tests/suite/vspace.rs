@@ -8,6 +8,7 @@ use partita_abi::{
     CapRights, ErrorCode as E, InvocationLabel as L, ObjectType, init_cnode, limits,
 };
 use partita_kernel_core::machine::Machine;
+use partita_kernel_core::vspace::{MappedPage, pages};
 
 const ROOT: u64 = init_cnode::CNODE as u64;
 const POOL: u64 = init_cnode::ASID_POOL as u64;
@@ -119,6 +120,36 @@ fn frameexports0001_sizes_map_and_unmap() {
         &[],
     );
     check(&rig);
+}
+
+/// What hardware would translate, in order, with its rights.
+#[test]
+fn vspace0002_pages_of_a_space_are_listed() {
+    let rig = Rig::with_memory(16 << 20);
+    let s = space(&rig);
+    let root = rig.addr(s.vspace);
+    let listed = || {
+        let mut list = Vec::new();
+        pages(&*rig.m, root, &mut |page| list.push(page));
+        list
+    };
+    assert_eq!(listed(), []);
+    let high = rig.make(ObjectType::Frame4K);
+    rig.ok(high, L::PageMap, &[VADDR + 0x3000, 2, 1 | 2], &[s.vspace]);
+    let low = rig.make(ObjectType::Frame4K);
+    rig.ok(low, L::PageMap, &[VADDR, RW, 0], &[s.vspace]);
+    let page = |frame, offset, rights, execute| MappedPage {
+        vaddr: VADDR + offset,
+        addr: rig.addr(frame),
+        bits: 12,
+        rights: CapRights(rights),
+        execute,
+        device: !execute,
+    };
+    let (first, second) = (page(low, 0, 3, true), page(high, 0x3000, 2, false));
+    assert_eq!(listed(), [first, second]);
+    rig.ok(low, L::PageUnmap, &[], &[]);
+    assert_eq!(listed(), [second]);
 }
 
 #[test]
