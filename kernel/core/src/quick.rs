@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! The most frequent system calls besides Call, without decoding what they don't use: signals, and receiving on
-//! an endpoint or notification. Whatever is unusual is left to the general code, which comes to the
-//! same result.
+//! What is frequent and not in assembly, without decoding what is not used: a fault, the answer to it, and the
+//! entries of hash page tables. Whatever is unusual is left to the general code, which comes to the same result.
 
 use crate::cap::{EXTRA_SHIFT, TYPE_SHIFT, rights_bit, tag};
+use crate::error::Failure;
 use crate::ipc::reg;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::object::{
-    Endpoint, EndpointState, Notification, NotificationState, Ref, Reply, Slot, Tcb, ThreadState,
-    reschedule, tcb_slot, thread_kind,
+    Endpoint, EndpointState, NotificationState, Ref, Reply, Slot, Tcb, ThreadState, reschedule,
+    tcb_slot, thread_kind,
 };
-use partita_abi::{FaultLabel, MessageInfo, syscall};
+use crate::syscall::Args;
+use partita_abi::{FaultLabel, InvocationLabel, MessageInfo, address_space as space, syscall};
 
 /// Address in the first word of an object capability.
 const ADDR: u64 = (1 << EXTRA_SHIFT) - 1;
 
 impl<'k, M: Machine> Kernel<'k, M> {
-    /// Handles the running thread's system call if it is one of these; false: nothing was done.
+    /// Handles the running thread's system call if it answers a call and receives the next; false: nothing was done.
     #[inline(always)]
     pub fn quick_syscall(&self) -> bool {
         let Some(t) = self.current() else {
@@ -25,47 +26,30 @@ impl<'k, M: Machine> Kernel<'k, M> {
         };
         let tcb = self.at(t);
         let gpr = &tcb.context.gpr;
-        let number = gpr[reg::NUMBER].get() as i64 as isize;
-        if tcb.cspace_epoch.get() != self.core.cspace_epoch.get() {
+        if gpr[reg::NUMBER].get() as i64 as isize != syscall::REPLY_RECV
+            || tcb.cspace_epoch.get() != self.core.cspace_epoch.get()
+        {
             return false;
         }
-        match number {
-            syscall::NB_SEND | syscall::SEND => self.quick_send(tcb, gpr[reg::CAP].get(), number),
-            syscall::RECV => self.quick_receive(t, tcb),
-            syscall::NB_SEND_RECV => {
-                if !self.quick_send(tcb, gpr[reg::DEST].get(), syscall::NB_SEND) {
-                    return false;
-                }
-                if !self.quick_receive(t, tcb) {
-                    self.receive(t, gpr[reg::CAP].get(), true, true);
-                }
-                true
-            }
-            syscall::REPLY_RECV => {
-                let Some((_, reply)) = self.quick_object(tcb, gpr[reg::REPLY].get(), tag::REPLY)
-                else {
-                    return false;
-                };
-                let Some(reply) = Ref::<Reply>::new(reply) else {
-                    return false;
-                };
-                // Capabilities are not granted through this path.
-                if gpr[reg::INFO].get() & 0x180 != 0 {
-                    return false;
-                }
-                self.reply_transfer(t, reply, false);
-                if !self.quick_receive(t, tcb) {
-                    self.receive(t, gpr[reg::CAP].get(), true, true);
-                }
-                true
-            }
-            _ => false,
+        let Some((_, reply)) = self.quick_object(tcb, gpr[reg::REPLY].get(), tag::REPLY) else {
+            return false;
+        };
+        let Some(reply) = Ref::<Reply>::new(reply) else {
+            return false;
+        };
+        // Capabilities are not granted through this path.
+        if MessageInfo(gpr[reg::INFO].get()).extra_caps() != 0 {
+            return false;
         }
+        self.reply_transfer(t, reply, false);
+        if !self.quick_receive(t, tcb) {
+            self.receive(t, gpr[reg::CAP].get(), true, true);
+        }
+        true
     }
 
-    /// Handles the running thread's system call if it touches nothing but its own registers and a
-    /// notification: signalling without waking anybody, a send to nothing, receiving what has arrived. False:
-    /// nothing was done.
+    /// Handles the running thread's system call if it is an invocation on the entries of a hash page table, which
+    /// touches nothing but its own volatile registers; false: nothing was done.
     #[inline(always)]
     pub fn local_syscall(&self) -> bool {
         let Some(t) = self.current() else {
@@ -73,79 +57,46 @@ impl<'k, M: Machine> Kernel<'k, M> {
         };
         let tcb = self.at(t);
         let gpr = &tcb.context.gpr;
-        let number = gpr[reg::NUMBER].get() as i64 as isize;
-        if !matches!(number, syscall::NB_SEND | syscall::SEND | syscall::RECV) {
+        if gpr[reg::NUMBER].get() as i64 as isize != syscall::CALL
+            || tcb.cspace_epoch.get() != self.core.cspace_epoch.get()
+        {
             return false;
         }
-        if tcb.cspace_epoch.get() != self.core.cspace_epoch.get() {
-            return false;
-        }
-        let Some((w0, w1)) = self.quick_slot(tcb, gpr[reg::CAP].get()) else {
-            return false;
-        };
-        let rights = w0 >> EXTRA_SHIFT & 0xff;
-        match number {
-            syscall::NB_SEND | syscall::SEND => {
-                if w0 == 0 {
-                    return number == syscall::NB_SEND;
-                }
-                if w0 >> TYPE_SHIFT != tag::NOTIFICATION || rights & rights_bit::SEND == 0 {
-                    return false;
-                }
-                let Some(ntfn) = Ref::<Notification>::new(w0 & ADDR) else {
-                    return false;
-                };
-                let ntfn = self.at(ntfn);
-                match ntfn.state.get() {
-                    s if s == NotificationState::Active as u64 => {
-                        ntfn.badge.set(ntfn.badge.get() | w1);
-                        true
-                    }
-                    s if s == NotificationState::Idle as u64 => {
-                        let wakes = match self.follow(&ntfn.bound_tcb) {
-                            Some(b) => b.state.get() == ThreadState::BlockedOnReceive as u64,
-                            None => false,
-                        };
-                        if !wakes {
-                            ntfn.state.set(NotificationState::Active as u64);
-                            ntfn.badge.set(w1);
-                        }
-                        !wakes
-                    }
-                    _ => false,
-                }
-            }
-            syscall::RECV if rights & rights_bit::RECEIVE != 0 => {
-                let ntfn = match w0 >> TYPE_SHIFT {
-                    tag::NOTIFICATION => Ref::new(w0 & ADDR),
-                    tag::ENDPOINT => {
-                        // A reply object in use would have to be taken first.
-                        let free = self
-                            .quick_object(tcb, gpr[reg::REPLY].get(), tag::REPLY)
-                            .and_then(|(_, reply)| Ref::<Reply>::new(reply))
-                            .is_some_and(|reply| self.at(reply).tcb.is_none());
-                        if free {
-                            tcb.bound_notification.get()
-                        } else {
-                            None
-                        }
-                    }
-                    _ => None,
-                };
-                let Some(r) = ntfn else { return false };
-                let ntfn = self.at(r);
-                if ntfn.state.get() != NotificationState::Active as u64
-                    || !ntfn.sched_context.is_none()
-                    || ntfn.bound_tcb.get().is_some_and(|b| b != t)
-                {
-                    return false;
-                }
-                ntfn.state.set(NotificationState::Idle as u64);
-                self.set_signalled(t, ntfn.badge.take());
-                true
-            }
+        match self.quick_slot(tcb, gpr[reg::CAP].get()) {
+            Some((w0, w1)) if w0 >> TYPE_SHIFT == tag::HPT => self.quick_hpt(t, tcb, w0, w1),
             _ => false,
         }
+    }
+
+    /// An invocation on the entries of a hash page table: a good part of what a guest's hypercall costs. It touches
+    /// nothing but the table, what its entries pin, and the caller's registers.
+    #[inline(never)]
+    fn quick_hpt(&self, t: Ref<Tcb>, tcb: &Tcb, w0: u64, lpid: u64) -> bool {
+        use InvocationLabel as L;
+        let gpr = &tcb.context.gpr;
+        let info = MessageInfo(gpr[reg::INFO].get());
+        let Some(label) = InvocationLabel::from_number(info.label()) else {
+            return false;
+        };
+        let Some(slot) = Ref::new(tcb.fast_cnode.get() + 32 * gpr[reg::CAP].get()) else {
+            return false;
+        };
+        if info.extra_caps() != 0 || !(L::HPTInsert..=L::HPTClearRC).contains(&label) {
+            return false;
+        }
+        let args = Args {
+            label,
+            thread: t,
+            length: (info.length() as usize).min(space::FAST_MESSAGE_REGISTERS),
+            caps: [None; space::MAX_EXTRA_CAPS],
+        };
+        let order = (w0 >> EXTRA_SHIFT & 0xff) as u32;
+        match self.invoke_hpt(slot, w0 & ADDR, order, lpid, &args) {
+            Ok(length) => self.answer(t, 0, length),
+            Err(Failure::Error(error)) => self.answer_error(t, error),
+            Err(_) => return false,
+        }
+        true
     }
 
     /// Sends the running thread's fault to a handler that waits for it on time of its own; false: nothing was
@@ -238,75 +189,6 @@ impl<'k, M: Machine> Kernel<'k, M> {
         Some(((w0 >> EXTRA_SHIFT) & 0xff, w0 & ADDR))
     }
 
-    #[inline(always)]
-    fn quick_send(&self, tcb: &Tcb, cptr: u64, number: isize) -> bool {
-        let Some((w0, w1)) = self.quick_slot(tcb, cptr) else {
-            return false;
-        };
-        if w0 == 0 {
-            // A non-blocking send to nothing does nothing; a blocking one is a fault.
-            return number == syscall::NB_SEND;
-        }
-        if w0 >> TYPE_SHIFT != tag::NOTIFICATION || (w0 >> EXTRA_SHIFT) & rights_bit::SEND == 0 {
-            return false;
-        }
-        match Ref::<Notification>::new(w0 & ADDR) {
-            Some(ntfn) => {
-                if !self.quick_wake(ntfn, w1) {
-                    self.signal(ntfn, w1);
-                }
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Delivers a signal to the one thread that waits for it, with time of its own; false: nothing was done.
-    #[inline(always)]
-    fn quick_wake(&self, ntfn: Ref<Notification>, badge: u64) -> bool {
-        let ntfn = self.at(ntfn);
-        let waiting = ntfn.state.get() == NotificationState::Waiting as u64;
-        if ntfn.state.get() == NotificationState::Active as u64 || !self.core.candidate.is_none() {
-            return false;
-        }
-        let link = if waiting { &ntfn.head } else { &ntfn.bound_tcb };
-        let Some(t_ref) = link.get() else {
-            return false;
-        };
-        let t = self.at(t_ref);
-        if t.sched_context.is_none()
-            || t.core.get() != self.core.id.get()
-            || !t.queue_next.is_none()
-            || !t.queue_prev.is_none()
-        {
-            return false;
-        }
-        if waiting {
-            ntfn.head.set(None);
-            ntfn.tail.set(None);
-            ntfn.state.set(NotificationState::Idle as u64);
-        } else {
-            if t.state.get() != ThreadState::BlockedOnReceive as u64 {
-                return false;
-            }
-            let Some(ep) = Ref::<Endpoint>::new(t.blocked_on.get()) else {
-                return false;
-            };
-            let ep = self.at(ep);
-            ep.head.set(None);
-            ep.tail.set(None);
-            ep.enter(EndpointState::Idle);
-            if let Some(reply) = t.reply.take() {
-                self.at(reply).tcb.set(None);
-            }
-        }
-        t.blocked_on.set(0);
-        t.state.set(ThreadState::Running as u64);
-        self.set_signalled(t_ref, badge);
-        self.core.candidate.set(Some(t_ref));
-        true
-    }
-
     /// Whether the running thread just goes on: nothing is to be scheduled.
     #[inline(always)]
     pub fn settled(&self) -> bool {
@@ -397,47 +279,10 @@ impl<'k, M: Machine> Kernel<'k, M> {
         true
     }
 
-    /// Waits for a notification with which nothing unusual goes on.
-    #[inline(always)]
-    fn quick_wait(&self, t: Ref<Tcb>, tcb: &Tcb, rights: u64, ntfn: u64) -> bool {
-        let Some(r) = Ref::<Notification>::new(ntfn) else {
-            return false;
-        };
-        let ntfn = self.at(r);
-        if rights & rights_bit::RECEIVE == 0
-            || !ntfn.sched_context.is_none()
-            || ntfn.bound_tcb.get().is_some_and(|b| b != t)
-        {
-            return false;
-        }
-        match ntfn.state.get() {
-            s if s == NotificationState::Active as u64 => {
-                ntfn.state.set(NotificationState::Idle as u64);
-                self.set_signalled(t, ntfn.badge.take());
-                true
-            }
-            s if s == NotificationState::Idle as u64 => {
-                self.set_state(t, ThreadState::BlockedOnNotification);
-                tcb.blocked_on.set(r.addr());
-                tcb.queue_next.set(None);
-                tcb.queue_prev.set(None);
-                ntfn.head.set(Some(t));
-                ntfn.tail.set(Some(t));
-                ntfn.state.set(NotificationState::Waiting as u64);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Receive on an endpoint at which nobody waits to send, or on a notification.
+    /// Receive on an endpoint at which nobody waits to send.
     #[inline(always)]
     fn quick_receive(&self, t: Ref<Tcb>, tcb: &Tcb) -> bool {
         let gpr = &tcb.context.gpr;
-        let cptr = gpr[reg::CAP].get();
-        if let Some((rights, ntfn)) = self.quick_object(tcb, cptr, tag::NOTIFICATION) {
-            return self.quick_wait(t, tcb, rights, ntfn);
-        }
         let Some((rights, ep)) = self.quick_object(tcb, gpr[reg::CAP].get(), tag::ENDPOINT) else {
             return false;
         };

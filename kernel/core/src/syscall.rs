@@ -155,11 +155,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
             }
             Err(Failure::Error(error)) => {
                 if call {
-                    let (words, length) = error.words();
-                    for (i, w) in words.iter().enumerate().take(length) {
-                        self.set_message_register(t, i, *w);
-                    }
-                    self.answer(t, error.code() as u64, length);
+                    self.answer_error(t, error);
                 }
                 true
             }
@@ -179,8 +175,17 @@ impl<'k, M: Machine> Kernel<'k, M> {
         }
     }
 
+    /// The answer to a Call that failed.
+    pub(crate) fn answer_error(&self, t: Ref<Tcb>, error: SysError) {
+        let (words, length) = error.words();
+        for (i, w) in words.iter().enumerate().take(length) {
+            self.set_message_register(t, i, *w);
+        }
+        self.answer(t, error.code() as u64, length);
+    }
+
     /// The kernel's answer to a Call on one of its objects, if the caller still waits for it.
-    fn answer(&self, t: Ref<Tcb>, label: u64, length: usize) {
+    pub(crate) fn answer(&self, t: Ref<Tcb>, label: u64, length: usize) {
         if self.runnable(t) {
             self.set_received(t, 0, MessageInfo::new(label, 0, 0, length as u64));
         }

@@ -78,7 +78,8 @@ mod dispatch {
 }
 
 /// Kinds of outstanding exits.
-mod outstanding {
+pub mod outstanding {
+    /// None.
     pub const NONE: u64 = 0;
     /// A hypercall: the answer sets r3 and r4...
     pub const HYPERCALL: u64 = 1;
@@ -129,6 +130,9 @@ pub struct Vcpu {
     pub pause: Cell<u64>,
     /// Why the thread is inactive.
     pub rest: Cell<u64>,
+    /// Not 0 if something is to be looked at before the next entry (`prepare_entry`): whoever changes what
+    /// that depends on sets it. The fast path enters only if it is 0.
+    pub attention: Cell<u64>,
     /// Outstanding exit.
     pub exit: Cell<u64>,
     /// Label and length of its message.
@@ -297,6 +301,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
                     return Err(SysError::Range(0, 1).into());
                 }
                 v.line.set(asserted);
+                v.attention.set(1);
                 self.nudge(t);
                 if asserted != 0 {
                     self.wake_vcpu(r);
@@ -327,6 +332,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 let in_guest = self.runnable(t) && v.exit.get() == outstanding::NONE;
                 // Latched even if it is out: vpa may have no time to wait for that.
                 v.entry_wanted.set(1);
+                v.attention.set(1);
                 self.nudge(t);
                 self.set_message_register(args.thread, 0, u64::from(in_guest));
                 return Ok(1);
@@ -447,6 +453,12 @@ impl<'k, M: Machine> Kernel<'k, M> {
     /// Makes every vCPU of a GSpace leave the guest; before it goes on there, it looks at what has changed
     /// ([`Self::prepare_entry`]).
     pub(crate) fn force_out(&self, g: Ref<GSpace>) {
+        let mut next = self.at(g).vcpus.get();
+        while let Some(n) = next {
+            let v = self.at(n);
+            v.attention.set(1);
+            next = v.next.get();
+        }
         for core in &self.g.cores {
             let vcpu = core.current.get().and_then(|t| self.vcpu_of(t));
             if !core::ptr::eq(core, self.core) && vcpu.is_some_and(|v| self.at(v).gspace.is(g)) {
@@ -511,6 +523,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 && v.ready_ticks.get() - v.told_ticks.get() >= STOLEN_NOTE
             {
                 v.entry_wanted.set(1);
+                v.attention.set(1);
             }
         } else if v.rest.get() == rest::NONE && v.pause.get() != pause::PAUSED {
             // Its own work or that of a server for it is put off.
@@ -799,6 +812,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
             return true;
         }
         v.pause.set(pause::WANTED);
+        v.attention.set(1);
         match self.state(t) {
             // Idle or stopped: it stays so after Resume.
             ThreadState::Inactive => {
@@ -888,6 +902,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
             }
         }
         v.lpcr.set(mode);
+        // While the line is up, each entry decides anew how it is told.
+        v.attention.set(v.line.get());
         true
     }
 

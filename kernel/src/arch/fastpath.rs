@@ -12,12 +12,13 @@
 use super::spr;
 use crate::percore::arch_word;
 use core::mem::offset_of;
-use partita_abi::syscall;
+use partita_abi::{ReplyAction, syscall};
 use partita_kernel_core::cap::{rights_bit, tag};
 use partita_kernel_core::object::{
     Context, Core, Endpoint, EndpointState, Notification, NotificationState, Reply, SchedContext,
     Slot, Tcb, ThreadState, thread_kind,
 };
+use partita_kernel_core::vcpu::{Vcpu, outstanding};
 
 /// Type byte and rights of an endpoint capability that may be called through.
 const CALLABLE: u64 = tag::ENDPOINT << 8 | rights_bit::SEND | rights_bit::CAN_REPLY;
@@ -25,24 +26,9 @@ const CALLABLE: u64 = tag::ENDPOINT << 8 | rights_bit::SEND | rights_bit::CAN_RE
 const RECEIVABLE: u64 = tag::ENDPOINT << 8 | rights_bit::RECEIVE;
 
 core::arch::global_asm!(
+    super::low::fast_macros!(),
     r#"
     .section .low.fastpath, "ax", @progbits
-
-// r23..r31 become scratch, r31 = the running thread. CTR is lost.
-.macro TAKE_SCRATCH
-    mtctr 31
-    ld 31, {CURRENT}(13)
-    std 23, {GPR} + 8*23(31)
-    std 24, {GPR} + 8*24(31)
-    std 25, {GPR} + 8*25(31)
-    std 26, {GPR} + 8*26(31)
-    std 27, {GPR} + 8*27(31)
-    std 28, {GPR} + 8*28(31)
-    std 29, {GPR} + 8*29(31)
-    std 30, {GPR} + 8*30(31)
-    mfctr 30
-    std 30, {GPR} + 8*31(31)
-.endm
 
 // The message has no capabilities, none unwrapped, and at most eight words. Clobbers r24.
 .macro CHECK_MESSAGE
@@ -51,22 +37,46 @@ core::arch::global_asm!(
     bgt- fast_refused
 .endm
 
-// The thread's decoded CNode is current; r30 = its address, r29 = its number of slots.
-.macro CHECK_CSPACE
-    ld 24, {TCB_EPOCH}(31)
-    ld 25, {CORE_EPOCH}(13)
-    cmpd 24, 25
-    ld 29, {FAST_SLOTS}(31)
-    ld 30, {FAST_CNODE}(31)
-    bne- fast_refused
-.endm
-
-// \slot = address of the slot that capability pointer \cptr names.
-.macro LOOK_UP slot, cptr
-    cmpld \cptr, 29
-    sldi \slot, \cptr, 5
-    add \slot, \slot, 30
-    bge- fast_refused
+// The scheduling context goes back to the caller, and the server waits. r26 = endpoint, r27 = caller, r28 = reply
+// object, r30 = scheduling context, r31 = server. r14 to r22 are scratch, r0 becomes 0.
+.macro COMMIT_REPLY
+    std 1, {GPR} + 8*1(31)
+    std 2, {GPR} + 8*2(31)
+    std 3, {GPR} + 8*3(31)
+    .irp n, 14,15,16,17,18,19,20,21,22
+    std \n, {GPR} + 8*\n(31)
+    .endr
+    mfspr 14, {HSPRG1}
+    mfcr 15
+    mfspr 16, {SRR0}
+    std 14, {GPR} + 8*13(31)
+    std 15, {CR}(31)
+    std 16, {PC}(31)
+    li 0, 0
+    ld 16, {REPLY_PREV}(28)
+    cmpdi 16, 0
+    std 16, {SC_REPLY}(30)
+    std 0, {REPLY_PREV}(28)
+    std 0, {REPLY_SC}(28)
+    beq+ 1f
+    std 0, {REPLY_NEXT}(16)       // the caller itself runs on a donated scheduling context
+    std 30, {REPLY_SC}(16)
+1:  li 18, {RUNNING}
+    li 19, {BLOCKED_ON_RECEIVE}
+    ld 20, {EP_RECEIVE_HERE}(13)
+    ld 21, {CORE_ID}(13)
+    std 30, {TCB_SC}(27)
+    std 27, {SC_TCB}(30)
+    std 18, {TCB_STATE}(27)
+    std 21, {TCB_CORE}(27)        // where its time is
+    std 0, {TCB_SC}(31)
+    std 19, {TCB_STATE}(31)
+    std 26, {TCB_BLOCKED_ON}(31)
+    std 28, {TCB_REPLY}(31)
+    std 31, {REPLY_TCB}(28)
+    std 31, {EP_HEAD}(26)
+    std 31, {EP_TAIL}(26)
+    std 20, {EP_STATE}(26)
 .endm
 
     .globl fast_call
@@ -113,7 +123,9 @@ fast_call:
     std 15, {CR}(31)
     std 16, {PC}(31)
     li 0, 0
-// The server leaves the endpoint's queue.
+// r25 = type and rights, r26 = endpoint, r27 = server, r28 = its reply object, r29 = its PID, r30 = badge,
+// r31 = caller, r0 = 0. The server leaves the endpoint's queue.
+fast_donate:
     ld 14, {TCB_NEXT}(27)
     std 14, {EP_HEAD}(26)
     cmpdi 14, 0
@@ -152,6 +164,71 @@ fast_call:
     std 0, {REPLY_SC}(16)
     b 4b
 
+// A guest's hypercall (or system call with LEV=1) becomes a Call to the server that its route names. In: r10 =
+// VCPU, r11 = TCB, with all registers in both, r13 = Core, r5 = SRR1; r3 to r5 are the slow path's arguments.
+    .globl fast_hypercall
+fast_hypercall:
+    ld 22, {GPR} + 8*3(11)        // number
+    andi. 6, 5, {PR}
+    bne- 5f                       // of user mode
+    andi. 6, 22, 3
+    bne- 5f
+    cmpldi 22, 4 * 511
+    srdi 6, 22, 2
+    bgt- 4f
+1:  add 6, 6, 10
+    lbz 6, {V_HYPERCALL_ROUTES}(6)
+    cmpdi 6, 0
+    sldi 6, 6, 5
+    add 6, 6, 10
+    beq- 5f
+    ld 26, {V_ROUTES} - 32 + {W0}(6)
+    ld 30, {V_ROUTES} - 32 + {W1}(6)
+    srdi 27, 26, 48
+    andi. 28, 27, 0xff00 | {SEND} | {CAN_REPLY}
+    cmpldi 28, {CALLABLE}
+    bne- 5f
+    clrldi 26, 26, 16
+    ld 24, {EP_STATE}(26)
+    ld 25, {EP_RECEIVE_HERE}(13)
+    cmpd 24, 25
+    bne- 5f
+    ld 27, {EP_HEAD}(26)
+    ld 24, {TCB_SC}(27)
+    ld 28, {TCB_REPLY}(27)
+    cmpdi 24, 0
+    cmpdi 1, 28, 0
+    bne- 5f
+    beq- 1, 5f
+    ld 29, {TCB_PID}(27)
+    ld 24, {TCB_PRIORITY}(27)
+    ld 23, {TCB_PRIORITY}(11)
+    cmpld 24, 23
+    blt- 5f
+
+// Nothing fails from here on.
+    ld 14, {PD_MSR}(13)
+    li 15, {HYPERCALL}
+    mr 31, 11
+    mtspr {SRR1}, 14
+    std 15, {V_EXIT}(10)
+    sldi 12, 22, 12
+    ori 12, 12, 8
+    .irp n, 4,5,6,7,8,9,10,11
+    ld \n, {GPR} + 8*\n(31)
+    .endr
+    li 25, 0                      // the answer carries no capabilities
+    li 0, 0
+    b fast_donate
+// 0xf000 to 0xf03c.
+4:  addis 6, 22, -1
+    addi 6, 6, 0x1000
+    cmpldi 6, 0x3c
+    srdi 6, 6, 2
+    addi 6, 6, 512
+    ble+ 1b
+5:  b guest_exit_slow
+
     .globl fast_reply_recv
 fast_reply_recv:
     TAKE_SCRATCH
@@ -185,10 +262,9 @@ fast_reply_recv:
     ld 24, {TCB_FAULT}(27)
     ld 25, {TCB_SC}(27)
     ld 23, {TCB_KIND}(27)
-    or 24, 24, 25
-    or 24, 24, 23
-    cmpdi 24, 0
-    bne- fast_refused             // a fault, or it has time of its own, or is a vCPU
+    or 25, 24, 25
+    or. 24, 25, 23
+    bne- 9f                       // a fault, or it has time of its own, or is a vCPU
     ld 25, {TCB_PRIORITY}(27)
     ld 24, {READY_TOP}(13)
     addi 25, 25, 1
@@ -197,45 +273,11 @@ fast_reply_recv:
     blt- fast_refused             // somebody better is ready
 
 // Nothing fails from here on.
-    std 1, {GPR} + 8*1(31)
-    std 2, {GPR} + 8*2(31)
-    std 3, {GPR} + 8*3(31)
-    .irp n, 14,15,16,17,18,19,20,21,22
-    std \n, {GPR} + 8*\n(31)
-    .endr
-    mfspr 14, {HSPRG1}
-    mfcr 15
-    mfspr 16, {SRR0}
-    std 14, {GPR} + 8*13(31)
-    std 15, {CR}(31)
-    std 16, {PC}(31)
-    li 0, 0
-    ld 16, {REPLY_PREV}(28)
-    cmpdi 16, 0
-    std 16, {SC_REPLY}(30)
-    std 0, {REPLY_PREV}(28)
-    std 0, {REPLY_SC}(28)
-    bne- 8f
-7:
-    li 18, {RUNNING}
-    li 19, {BLOCKED_ON_RECEIVE}
-    ld 20, {EP_RECEIVE_HERE}(13)
-    ld 21, {CORE_ID}(13)
-    std 30, {TCB_SC}(27)
-    std 27, {SC_TCB}(30)
-    std 18, {TCB_STATE}(27)
-    std 21, {TCB_CORE}(27)        // where its time is
-    std 0, {TCB_SC}(31)
-    std 19, {TCB_STATE}(31)
-    std 26, {TCB_BLOCKED_ON}(31)
-    std 28, {TCB_REPLY}(31)
-    std 31, {REPLY_TCB}(28)
-    std 31, {EP_HEAD}(26)
-    std 31, {EP_TAIL}(26)
-    std 20, {EP_STATE}(26)
+    COMMIT_REPLY
     li 3, 0
 
 // Runs thread r27 with PID r29 (0: it will fault). SRR1 is the MSR of every PD. r0 = 0, r3 = badge, r12 = message info, r4..r11 = message.
+    .globl fast_switch
 fast_switch:
     std 27, {CURRENT}(13)
     std 29, {ACTIVE_PID}(13)
@@ -283,12 +325,54 @@ fast_clear:
     cmpdi 24, {NTFN_ACTIVE}
     bne+ 5b
     b fast_refused
-// The caller itself runs on a donated scheduling context.
-8:  std 0, {REPLY_NEXT}(16)
-    std 30, {REPLY_SC}(16)
-    b 7b
+
+// The answer to a vCPU's hypercall: it goes on in the guest, if that is the answer and nothing is to be looked at
+// before.
+9:  cmpdi 25, 0
+    cmpdi 1, 23, {VCPU_KIND}
+    bne- fast_refused
+    bne- 1, fast_refused
+    ld 24, {TCB_VCPU}(27)
+    srdi 23, 12, 60               // action
+    ld 25, {V_ATTENTION}(24)
+    ld 29, {V_EXIT}(24)
+    cmpdi 23, {RESUME}
+    cmpdi 1, 25, 0
+    cmpdi 5, 29, {HYPERCALL}
+    bne- fast_refused
+    bne- 1, fast_refused
+    bne- 5, fast_refused
+    ld 25, {TCB_PRIORITY}(27)
+    ld 23, {READY_TOP}(13)
+    addi 25, 25, 1
+    cmpld 25, 23
+    blt- fast_refused
+    COMMIT_REPLY
+    std 27, {CURRENT}(13)
+    std 0, {V_EXIT}(24)
+    sldi 14, 12, 4                // r3 = low 48 bits of the label, sign-extended
+    sradi 14, 14, 16
+    andi. 15, 12, 0xf
+    std 14, {GPR} + 8*3(27)
+    bne- 2f
+1:  mr 12, 27
+    mr 11, 24
+    b enter_guest
+// Result words.
+2:  subfic 15, 15, 8
+    sldi 15, 15, 2
+    addi 15, 15, fast_results_low@l
+    mtctr 15
+    bctr
+    .globl fast_results
+fast_results:
+    .irp n, 11,10,9,8,7,6,5,4
+    std \n, {GPR} + 8*\n(27)
+    .endr
+    b 1b
 
 // Leaves the call to the slow path.
+    .globl fast_refused
 fast_refused:
     .irp n, 23,24,25,26,27,28,29,30
     ld \n, {GPR} + 8*\n(31)
@@ -298,6 +382,9 @@ fast_refused:
 "#,
     HSPRG1 = const spr::HSPRG1,
     SRR0 = const spr::SRR0,
+    SRR1 = const spr::SRR1,
+    PR = const spr::MSR_PR,
+    PD_MSR = const offset_of!(Core, arch) + 8 * arch_word::PD_MSR,
     PIDR = const spr::PIDR,
     CURRENT = const offset_of!(Core, current),
     CORE_ID = const offset_of!(Core, id),
@@ -325,6 +412,14 @@ fast_refused:
     TCB_NOTIFICATION = const offset_of!(Tcb, bound_notification),
     TCB_FAULT = const offset_of!(Tcb, fault_label),
     TCB_KIND = const offset_of!(Tcb, kind),
+    TCB_VCPU = const offset_of!(Tcb, vcpu),
+    V_ATTENTION = const offset_of!(Vcpu, attention),
+    V_EXIT = const offset_of!(Vcpu, exit),
+    V_HYPERCALL_ROUTES = const offset_of!(Vcpu, hypercall_routes),
+    V_ROUTES = const offset_of!(Vcpu, routes),
+    HYPERCALL = const outstanding::HYPERCALL,
+    RESUME = const ReplyAction::Resume as u64,
+    VCPU_KIND = const thread_kind::VCPU,
     W0 = const offset_of!(Slot, w0),
     W1 = const offset_of!(Slot, w1),
     EP_HEAD = const offset_of!(Endpoint, head),

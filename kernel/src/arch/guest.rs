@@ -136,19 +136,14 @@ guest_system_call:
     std 5, {V_SRR1}(10)
     li 4, 0xc00
     LEAVE_PARTITION
+    b fast_hypercall
+    .globl guest_exit_slow
+guest_exit_slow:
     JUMP exception_from_vcpu
 
-    .section .text.guest, "ax", @progbits
-    .p2align 2
-    .globl exception_from_vcpu
-exception_from_vcpu:
-    bl {kernel_guest_exception}
-    b return_to_current
-
-// Enters the guest of the current thread. r12 = TCB, r13 = Core. The VCPU is resident.
+// Enters the guest of the current thread. r11 = VCPU, r12 = TCB, r13 = Core. The VCPU is resident.
     .globl enter_guest
 enter_guest:
-    ld 11, {VCPU}(12)
     addi 9, 13, {S7}
     stdcx. 9, 0, 9                // a reservation of the last thread must not serve this one
     ld 3, {V_LPID}(11)
@@ -219,6 +214,13 @@ enter_guest:
     .endr
     ld 12, {GPR} + 8*12(12)
     hrfid
+
+    .section .text.guest, "ax", @progbits
+    .p2align 2
+    .globl exception_from_vcpu
+exception_from_vcpu:
+    bl {kernel_guest_exception}
+    b return_to_current
 
 // r3 = 64 VSRs (16 bytes each), FPSCR, VSCR. FP, VEC and VSX are available.
     .globl guest_vsx_save
@@ -441,5 +443,6 @@ pub fn evict(core: &Core, at: Ref<Vcpu>) {
     }
     save_resident(v);
     v.resident.set(0);
+    v.attention.set(1);
     percore::set(core, arch_word::RESIDENT, 0);
 }

@@ -78,3 +78,49 @@ macro_rules! low_macros {
     };
 }
 pub(super) use low_macros;
+
+/// Text that defines what the fast paths share, once. Operands: CURRENT, GPR, TCB_EPOCH, CORE_EPOCH, FAST_SLOTS,
+/// FAST_CNODE.
+macro_rules! fast_macros {
+    () => {
+        r#"
+.ifndef fast_macros
+.set fast_macros, 1
+// r23..r31 become scratch, r31 = the running thread. CTR is lost.
+.macro TAKE_SCRATCH
+    mtctr 31
+    ld 31, {CURRENT}(13)
+    std 23, {GPR} + 8*23(31)
+    std 24, {GPR} + 8*24(31)
+    std 25, {GPR} + 8*25(31)
+    std 26, {GPR} + 8*26(31)
+    std 27, {GPR} + 8*27(31)
+    std 28, {GPR} + 8*28(31)
+    std 29, {GPR} + 8*29(31)
+    std 30, {GPR} + 8*30(31)
+    mfctr 30
+    std 30, {GPR} + 8*31(31)
+.endm
+
+// The thread's decoded CNode is current; r30 = its address, r29 = its number of slots.
+.macro CHECK_CSPACE
+    ld 24, {TCB_EPOCH}(31)
+    ld 25, {CORE_EPOCH}(13)
+    cmpd 24, 25
+    ld 29, {FAST_SLOTS}(31)
+    ld 30, {FAST_CNODE}(31)
+    bne- fast_refused
+.endm
+
+// \slot = address of the slot that capability pointer \cptr names.
+.macro LOOK_UP slot, cptr
+    cmpld \cptr, 29
+    sldi \slot, \cptr, 5
+    add \slot, \slot, 30
+    bge- fast_refused
+.endm
+.endif
+"#
+    };
+}
+pub(super) use fast_macros;

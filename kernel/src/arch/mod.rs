@@ -7,6 +7,7 @@ mod low;
 pub mod machine;
 pub mod mmu;
 pub mod opal;
+mod signals;
 pub mod spr;
 pub mod start;
 pub mod uart;

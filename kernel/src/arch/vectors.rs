@@ -100,6 +100,14 @@ vector_c00_from_pd:
     beq fast_call
     cmpdi 0, {REPLY_RECV}
     beq fast_reply_recv
+    cmpdi 0, {NB_SEND}
+    beq fast_send
+    cmpdi 0, {RECV}
+    beq fast_recv
+    cmpdi 0, {NB_SEND_RECV}
+    beq fast_send_recv
+    cmpdi 0, {SEND}
+    beq fast_send
     b syscall_slow
 
     VECTOR 0xd00, common_srr      // trace
@@ -212,9 +220,10 @@ return_to_current:
     ld 12, {CURRENT}(13)
     cmpdi 12, 0
     beq- 3f
-    ld 11, {KIND}(12)
-    cmpdi 11, 0
-    bne- enter_guest
+    ld 10, {KIND}(12)
+    ld 11, {VCPU}(12)
+    cmpdi 10, 0
+    bne- 9f
     ld 11, {PID}(12)
     ld 10, {ACTIVE_PID}(13)
     cmpd 11, 10
@@ -247,6 +256,9 @@ return_to_current:
     .endr
     ld 12, {GPR} + 8*12(12)
     rfid
+9:  li 10, enter_guest_low@l
+    mtctr 10
+    bctr
 // Idle: wait with interrupts on. PSSCR = 0: nothing is lost, and the interrupt is taken at once.
 3:  mfmsr 0
     ori 0, 0, {EE}
@@ -261,6 +273,10 @@ exception_from_idle:
 "#,
     CALL = const syscall::CALL,
     REPLY_RECV = const syscall::REPLY_RECV,
+    NB_SEND = const syscall::NB_SEND,
+    SEND = const syscall::SEND,
+    RECV = const syscall::RECV,
+    NB_SEND_RECV = const syscall::NB_SEND_RECV,
     HSPRG0 = const spr::HSPRG0,
     HSPRG1 = const spr::HSPRG1,
     SRR0 = const spr::SRR0,
@@ -286,6 +302,7 @@ exception_from_idle:
     CRASH_STACK = const offset_of!(Core, arch) + 8 * arch_word::CRASH_STACK,
     PID = const offset_of!(Tcb, pid),
     KIND = const offset_of!(Tcb, kind),
+    VCPU = const offset_of!(Tcb, vcpu),
     GPR = const offset_of!(Context, gpr),
     PC = const offset_of!(Context, pc),
     MSR = const offset_of!(Context, msr),
