@@ -50,7 +50,7 @@ core::arch::global_asm!(
     ld 4, {NTFN_STATE}(26)
     ld 27, {NTFN_HEAD}(26)
     cmpdi 1, 4, {WAITING}
-    beq- 1, 1f
+    beq- 1, .L1\@
     ld 27, {NTFN_BOUND}(26)
     ld 6, {CORE_ID}(13)
     cmpdi 27, 0
@@ -63,7 +63,7 @@ core::arch::global_asm!(
     beq- \nobody
     cmpdi 5, {BLOCKED_ON_RECEIVE}
     bne- \nobody
-1:
+.L1\@:
 .endm
 
 // Thread r27 is alone in its queue.
@@ -123,25 +123,25 @@ core::arch::global_asm!(
     cmpdi 1, 7, 0
     std 10, {CHARGED_FROM}(13)
     std 5, {CURRENT_SC}(13)
-    beq+ 1f
+    beq+ .L1\@
     ld 4, {SC_REPLENISH}(4)
     MINIMUM 6, 4
-1:  beq+ 1, 2f
+.L1\@:  beq+ 1, .L2\@
     ld 7, {TIMER_DEADLINE}(7)
     MINIMUM 6, 7
-2:  subf. 8, 10, 6
+.L2\@:  subf. 8, 10, 6
     std 6, {DEADLINE}(13)
-    bgt+ 3f
+    bgt+ .L3\@
     li 8, 1                       // HDEC interrupts when it passes from 0 to -1
-3:  mtspr {HDEC}, 8
+.L3\@:  mtspr {HDEC}, 8
 .endm
 
 // r\a = the smaller one of r\a and r\b.
 .macro MINIMUM a, b
     cmpld \a, \b
-    ble+ 9f
+    ble+ .L9\@
     mr \a, \b
-9:
+.L9\@:
 .endm
 
 // The rest of what a blocked or preempted thread needs again: its system call, and what calls preserve.
@@ -164,12 +164,12 @@ core::arch::global_asm!(
 
 // Thread r27 leaves what it waited at, as FIND_WAITER told in cr1 (kept in cr5 here).
 .macro WAKE
-    bne- 5, 1f
+    bne- 5, .L1\@
     std 0, {NTFN_HEAD}(26)
     std 0, {NTFN_TAIL}(26)
     std 0, {NTFN_STATE}(26)
-    b 2f
-1:  ld 11, {TCB_BLOCKED_ON}(27)
+    b .L2\@
+.L1\@:  ld 11, {TCB_BLOCKED_ON}(27)
     ld 6, {TCB_REPLY}(27)
     ld 4, {EP_STATE}(11)
     cmpdi 6, 0
@@ -177,10 +177,10 @@ core::arch::global_asm!(
     std 0, {EP_HEAD}(11)
     std 0, {EP_TAIL}(11)
     std 4, {EP_STATE}(11)
-    beq- 2f
+    beq- .L2\@
     std 0, {REPLY_TCB}(6)
     std 0, {TCB_REPLY}(27)
-2:  li 4, {RUNNING}
+.L2\@:  li 4, {RUNNING}
     std 0, {TCB_BLOCKED_ON}(27)
     std 4, {TCB_STATE}(27)
 .endm
@@ -195,7 +195,7 @@ core::arch::global_asm!(
     andi. 6, 6, 0xff00 | {RECEIVE}
     cmpldi 6, 6, {WAITABLE}
     cmpldi 6, {RECEIVABLE}
-    beq- 6, 1f
+    beq- 6, .L1\@
     bne- fast_refused
     LOOK_UP 28, 14
     ld 28, {W0}(28)
@@ -210,11 +210,11 @@ core::arch::global_asm!(
     ld 6, {REPLY_TCB}(28)
     cmpdi 6, 0
     bne- fast_refused
-    b 2f
-1:  ld 6, {NTFN_BOUND}(24)
+    b .L2\@
+.L1\@:  ld 6, {NTFN_BOUND}(24)
     cmpd 6, 31
     bne- fast_refused
-2:
+.L2\@:
 .endm
 
 // Of what the running thread has bound: r\ntfn = notification, cr0[eq]: none, cr1[eq]: a signal has come to it.
@@ -222,19 +222,19 @@ core::arch::global_asm!(
     ld \ntfn, {TCB_NOTIFICATION}(31)
     cmpdi \ntfn, 0
     crclr 6
-    beq- 1f
+    beq- .L1\@
     ld 4, {NTFN_SC}(\ntfn)
     ld 6, {NTFN_STATE}(\ntfn)
     cmpdi 4, 0
     cmpdi 1, 6, {ACTIVE}
     bne- fast_refused
-1:
+.L1\@:
 .endm
 
 // The running thread waits as TAKE_SOURCE says. r0 = 0.
 .macro BLOCK
     std 24, {TCB_BLOCKED_ON}(31)
-    beq- 6, 1f
+    beq- 6, .L1\@
     li 4, {BLOCKED_ON_RECEIVE}
     ld 6, {EP_RECEIVE_HERE}(13)
     std 4, {TCB_STATE}(31)
@@ -244,14 +244,14 @@ core::arch::global_asm!(
     std 31, {EP_HEAD}(24)
     std 31, {EP_TAIL}(24)
     std 6, {EP_STATE}(24)
-    b 2f
-1:  li 4, {BLOCKED_ON_NOTIFICATION}
+    b .L2\@
+.L1\@:  li 4, {BLOCKED_ON_NOTIFICATION}
     li 6, {WAITING}
     std 4, {TCB_STATE}(31)
     std 31, {NTFN_HEAD}(24)
     std 31, {NTFN_TAIL}(24)
     std 6, {NTFN_STATE}(24)
-2:
+.L2\@:
 .endm
 
     .globl fast_send
