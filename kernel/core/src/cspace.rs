@@ -10,10 +10,19 @@ use partita_abi::address_space::WORD_BITS;
 
 const WORD: u32 = WORD_BITS as u32;
 
+/// Where a walk ended.
+struct Found {
+    slot: Ref<Slot>,
+    /// Bits of the pointer left over.
+    bits: u32,
+    /// Index bits of the last CNode.
+    radix: u32,
+}
+
 impl<M: Machine> Kernel<'_, M> {
     /// Resolves the `depth` low bits of `cptr` from `root`. A slot that is not a CNode ends the walk;
     /// the bits left over are returned.
-    fn resolve(&self, root: Cap, cptr: u64, depth: u32) -> Result<(Ref<Slot>, u32), LookupFailure> {
+    fn resolve(&self, root: Cap, cptr: u64, depth: u32) -> Result<Found, LookupFailure> {
         let mut cap = root;
         let mut bits = depth;
         if !matches!(cap, Cap::CNode { .. }) {
@@ -64,11 +73,11 @@ impl<M: Machine> Kernel<'_, M> {
             };
             bits -= level;
             if bits == 0 {
-                return Ok((slot, 0));
+                return Ok(Found { slot, bits, radix });
             }
             cap = self.at(slot).cap();
             if !matches!(cap, Cap::CNode { .. }) {
-                return Ok((slot, bits));
+                return Ok(Found { slot, bits, radix });
             }
         }
     }
@@ -79,13 +88,30 @@ impl<M: Machine> Kernel<'_, M> {
         if t.cspace_epoch.get() != self.core.cspace_epoch.get() {
             self.refresh_fast_cnode(tcb);
         }
-        if cptr < t.fast_cnode_slots.get()
-            && let Some(slot) = Ref::new(t.fast_cnode.get() + 32 * cptr)
-        {
+        if let Some(slot) = self.cached_slot(t, cptr) {
             return Ok(slot);
         }
         let root = self.at(self.tcb_slot(tcb, tcb_slot::CSPACE)).cap();
-        self.resolve(root, cptr, WORD).map(|(slot, _)| slot)
+        let Found { slot, bits, radix } = self.resolve(root, cptr, WORD)?;
+        if bits == 0 && radix < WORD {
+            t.near_cnode.set(slot.addr() - 32 * (cptr & mask(radix)));
+            t.near_bits.set(radix.into());
+            t.near_prefix.set(cptr >> radix);
+        }
+        Ok(slot)
+    }
+
+    /// The slot of a pointer into one of the two CNodes that a thread remembers, in their epoch.
+    #[inline(always)]
+    pub(crate) fn cached_slot(&self, t: &Tcb, cptr: u64) -> Option<Ref<Slot>> {
+        if cptr < t.fast_cnode_slots.get() {
+            return Ref::new(t.fast_cnode.get() + 32 * cptr);
+        }
+        let bits = t.near_bits.get() & 63;
+        if t.near_cnode.get() == 0 || cptr >> bits != t.near_prefix.get() {
+            return None;
+        }
+        Ref::new(t.near_cnode.get() + 32 * (cptr & ((1 << bits) - 1)))
     }
 
     /// Finds the CNode that small pointers index (Microkit: slot 0 of the root CNode), for look-ups
@@ -95,6 +121,7 @@ impl<M: Machine> Kernel<'_, M> {
         t.cspace_epoch.set(self.core.cspace_epoch.get());
         t.fast_cnode.set(0);
         t.fast_cnode_slots.set(0);
+        t.near_cnode.set(0);
         let mut cap = self.at(self.tcb_slot(tcb, tcb_slot::CSPACE)).cap();
         let mut bits = WORD;
         // A pointer below 2^radix walks zero guards and zero indexes down to the last CNode.
@@ -146,7 +173,9 @@ impl<M: Machine> Kernel<'_, M> {
         if !(1..=u64::from(WORD)).contains(&depth) {
             return Err(SysError::Range(1, u64::from(WORD)).into());
         }
-        let (slot, left) = self.resolve(root, index, depth as u32).map_err(failed)?;
+        let Found {
+            slot, bits: left, ..
+        } = self.resolve(root, index, depth as u32).map_err(failed)?;
         if left != 0 {
             return Err(failed(LookupFailure::DepthMismatch {
                 bits_left: u64::from(left),

@@ -151,6 +151,13 @@ pub struct Tcb {
     pub fast_cnode_slots: Cell<u64>,
     /// See `fast_cnode`.
     pub cspace_epoch: Cell<u64>,
+    /// First slot of the CNode in which the last look-up of another pointer ended, 0: none; valid as
+    /// `fast_cnode` is.
+    pub near_cnode: Cell<u64>,
+    /// Number of low bits of a pointer that index it.
+    pub near_bits: Cell<u64>,
+    /// The other bits of all pointers that lead there.
+    pub near_prefix: Cell<u64>,
     /// Scheduling context that the thread has (own or donated).
     pub sched_context: Link<SchedContext>,
     /// Reply object: of the caller's own call while blocked on reply; of the receiver while it

@@ -8,8 +8,8 @@ use crate::ipc::reg;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::object::{
-    Endpoint, EndpointState, NotificationState, Ref, Reply, Slot, Tcb, ThreadState, reschedule,
-    tcb_slot, thread_kind,
+    Endpoint, EndpointState, NotificationState, Ref, Reply, Tcb, ThreadState, reschedule, tcb_slot,
+    thread_kind,
 };
 use crate::syscall::Args;
 use partita_abi::{FaultLabel, InvocationLabel, MessageInfo, address_space as space, syscall};
@@ -78,7 +78,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
         let Some(label) = InvocationLabel::from_number(info.label()) else {
             return false;
         };
-        let Some(slot) = Ref::new(tcb.fast_cnode.get() + 32 * gpr[reg::CAP].get()) else {
+        let Some(slot) = self.cached_slot(tcb, gpr[reg::CAP].get()) else {
             return false;
         };
         if info.extra_caps() != 0 || !(L::HPTInsert..=L::HPTClearRC).contains(&label) {
@@ -169,13 +169,10 @@ impl<'k, M: Machine> Kernel<'k, M> {
         true
     }
 
-    /// The words of the capability that a small pointer names.
+    /// The words of the capability that a pointer names, if its CNode is remembered.
     #[inline(always)]
     fn quick_slot(&self, tcb: &Tcb, cptr: u64) -> Option<(u64, u64)> {
-        if cptr >= tcb.fast_cnode_slots.get() {
-            return None;
-        }
-        let slot = self.at(Ref::<Slot>::new(tcb.fast_cnode.get() + 32 * cptr)?);
+        let slot = self.at(self.cached_slot(tcb, cptr)?);
         Some((slot.w0.get(), slot.w1.get()))
     }
 

@@ -241,6 +241,7 @@ impl<M: Machine> Kernel<'_, M> {
             tcb_slot::CSPACE => {
                 t.fast_cnode.set(0);
                 t.fast_cnode_slots.set(0);
+                t.near_cnode.set(0);
             }
             tcb_slot::VSPACE => {
                 t.pid.set(0);

@@ -618,3 +618,49 @@ fn deleting_the_own_thread_and_cspace_is_survived() {
         assert_eq!(explore(&rig).threads.len(), 1);
     }
 }
+
+#[test]
+fn pointers_into_other_cnodes_follow_changes() {
+    let rig = Rig::new();
+    // As `<cspace>` of a system description makes it: slot 1 of the root is a CNode of 2^9.
+    let top = rig.make_many(ObjectType::CNode, 6, 1);
+    let (leaf, other) = (
+        rig.make_many(ObjectType::CNode, 9, 1),
+        rig.make_many(ObjectType::CNode, 9, 1),
+    );
+    let ntfn = rig.make(ObjectType::Notification);
+    let n7 = rig.mint(ntfn, ALL, 7);
+    let root = rig.mint(top, ALL, 49);
+    for node in [leaf, other] {
+        rig.ok(node, L::CNodeCopy, &[5, 9, n7, 64, ALL], &[ROOT]);
+    }
+    let th = rig.thread(255);
+    let vspace = init_cnode::VSPACE as u64;
+    rig.ok(th.tcb, L::TCBSetSpace, &[0, 0], &[EMPTY, root, vspace]);
+    let signalled = |cptr: u64| {
+        rig.nb_send(th.t, cptr, &[]);
+        rig.syscall(rig.root, partita_abi::syscall::NB_WAIT, ntfn);
+        rig.badge(rig.root) == 7
+    };
+    let pointer = 1 << 9 | 5;
+    assert!(!signalled(pointer), "slot 1 is empty");
+    rig.ok(top, L::CNodeCopy, &[1, 6, leaf, 64, ALL], &[ROOT]);
+    assert!(signalled(pointer));
+    assert_eq!(rig.tcb(th.t).near_cnode.get(), rig.addr(leaf));
+    assert!(signalled(pointer), "found again");
+    assert!(!signalled(pointer + 1), "its neighbour is empty");
+    assert!(!signalled(2 << 9 | 5), "another CNode is not there");
+    rig.ok(top, L::CNodeDelete, &[1, 6], &[]);
+    assert!(!signalled(pointer));
+    rig.ok(top, L::CNodeCopy, &[1, 6, other, 64, ALL], &[ROOT]);
+    assert!(signalled(pointer));
+    assert_eq!(rig.tcb(th.t).near_cnode.get(), rig.addr(other));
+    rig.ok(top, L::CNodeMove, &[2, 6, 1, 6], &[top]);
+    assert!(!signalled(pointer));
+    assert!(signalled(2 << 9 | 5));
+    // The thread's root goes: nothing of it is found any more.
+    rig.ok(th.tcb, L::TCBSetSpace, &[0, 0], &[EMPTY, ROOT, vspace]);
+    assert!(!signalled(2 << 9 | 5));
+    rig.revoke(rig.untyped);
+    check(&rig);
+}

@@ -339,6 +339,12 @@ fn threads(rig: &Rig, w: &World) {
                 "thread {addr:#x} looks up in a stale CNode"
             );
         }
+        if t.near_cnode.get() != 0 && t.cspace_epoch.get() == rig.core().cspace_epoch.get() {
+            let mut caps = w.slots.values();
+            let live =
+                caps.any(|c| matches!(c, Cap::CNode { addr, .. } if *addr == t.near_cnode.get()));
+            assert!(live, "thread {addr:#x} remembers a CNode that is gone");
+        }
         // Faults are pending only while their handler has not answered, or for ever if it received
         // the fault without a reply object.
         if t.fault_label.get() != 0 {

@@ -176,7 +176,7 @@ pub fn build(input: Input<'_>) -> Model {
                 period_us: domain.period,
                 badge: pd as u64 + 1,
                 fault: Some(fault),
-                bound_notification: endpoints[pd].map(|_| notifications[pd]),
+                bound_notification: Some(notifications[pd]),
             },
         );
         for map in &domain.maps {
