@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Resolving capability pointers.
 
-use crate::cap::Cap;
+use crate::cap::{Cap, TYPE_SHIFT, tag};
 use crate::error::{Failure, LookupFailure, Outcome, SysError};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
@@ -93,10 +93,12 @@ impl<M: Machine> Kernel<'_, M> {
         }
         let root = self.at(self.tcb_slot(tcb, tcb_slot::CSPACE)).cap();
         let Found { slot, bits, radix } = self.resolve(root, cptr, WORD)?;
-        if bits == 0 && radix < WORD {
-            t.near_cnode.set(slot.addr() - 32 * (cptr & mask(radix)));
-            t.near_bits.set(radix.into());
-            t.near_prefix.set(cptr >> radix);
+        if bits < WORD && radix < WORD {
+            t.near_cnode
+                .set(slot.addr() - 32 * ((cptr >> bits) & mask(radix)));
+            t.near_left.set(bits.into());
+            t.near_radix.set(radix.into());
+            t.near_prefix.set(cptr >> bits >> radix);
         }
         Ok(slot)
     }
@@ -107,11 +109,15 @@ impl<M: Machine> Kernel<'_, M> {
         if cptr < t.fast_cnode_slots.get() {
             return Ref::new(t.fast_cnode.get() + 32 * cptr);
         }
-        let bits = t.near_bits.get() & 63;
-        if t.near_cnode.get() == 0 || cptr >> bits != t.near_prefix.get() {
+        let (left, radix) = (t.near_left.get() & 63, t.near_radix.get() & 63);
+        let rest = cptr >> left;
+        if t.near_cnode.get() == 0 || rest >> radix != t.near_prefix.get() {
             return None;
         }
-        Ref::new(t.near_cnode.get() + 32 * (cptr & ((1 << bits) - 1)))
+        let slot = Ref::<Slot>::new(t.near_cnode.get() + 32 * (rest & ((1 << radix) - 1)))?;
+        // With bits left over, a CNode there would be walked into.
+        let ends = left == 0 || self.at(slot).w0.get() >> TYPE_SHIFT != tag::CNODE;
+        ends.then_some(slot)
     }
 
     /// Finds the CNode that small pointers index (Microkit: slot 0 of the root CNode), for look-ups

@@ -8,10 +8,12 @@
 use crate::cap::Cap;
 use crate::error::{LookupFailure, Outcome, SysError};
 use crate::gspace::{GSpace, Leaf};
+use crate::ipc::reg;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::object::{Ref, Slot};
 use crate::syscall::Args;
+use core::cell::Cell;
 use partita_abi::{CapRights, InvocationLabel, address_space as space, limits};
 use partita_papr::hpte::{self, GuestHpte, Isa30Hpte};
 use partita_papr::{HptOrder, PageSize, Ptex, pate, protection, tlbie};
@@ -22,7 +24,7 @@ const CLEAR_STEP: u64 = 1 << 16;
 const MAX_VIEW_ORDER: u32 = limits::HPT_VIEW_MAX_ORDER as u32;
 
 /// A bound table, its GSpace alive.
-struct Table<'k> {
+pub(crate) struct Table<'k> {
     g: &'k GSpace,
     addr: u64,
     order: HptOrder,
@@ -36,7 +38,7 @@ impl Table<'_> {
 }
 
 impl<'k, M: Machine> Kernel<'k, M> {
-    fn table(&self, addr: u64, order: u32, lpid: u64) -> Outcome<Table<'k>> {
+    pub(crate) fn table(&self, addr: u64, order: u32, lpid: u64) -> Outcome<Table<'k>> {
         let unbound = SysError::IllegalOperation;
         let g = self.at(self.gspace_of(lpid).ok_or(unbound)?);
         if lpid == 0 || g.hpt.get() != addr {
@@ -49,6 +51,97 @@ impl<'k, M: Machine> Kernel<'k, M> {
             order,
             lpid,
         })
+    }
+
+    /// An invocation on entries, with its results in `words`; `None` if `label` is another's.
+    #[inline(never)]
+    pub(crate) fn invoke_hpte(
+        &self,
+        t: &Table<'_>,
+        label: u64,
+        words: &[Cell<u64>],
+        length: usize,
+    ) -> Option<Outcome<usize>> {
+        const INSERT: u64 = InvocationLabel::HPTInsert as u64;
+        const REMOVE: u64 = InvocationLabel::HPTRemove as u64;
+        const REMOVE_BATCH: u64 = InvocationLabel::HPTRemoveBatch as u64;
+        const UPDATE: u64 = InvocationLabel::HPTUpdate as u64;
+        const CLEAR_RC: u64 = InvocationLabel::HPTClearRC as u64;
+        if !(INSERT..=CLEAR_RC).contains(&label) {
+            return None;
+        }
+        if t.g.poisoned.get() != 0 {
+            return Some(Err(SysError::IllegalOperation.into()));
+        }
+        let word = |i: usize| match words.get(i) {
+            Some(w) if i < length => Ok(w.get()),
+            _ => Err(SysError::Truncated),
+        };
+        let ptex = |i: usize| {
+            Ptex::new(word(i)?, t.order).ok_or(SysError::Range(0, t.order.entries() - 1))
+        };
+        let one = |rc: u64| {
+            words[0].set(rc);
+            1
+        };
+        let invoke = || -> Outcome<usize> {
+            Ok(match label {
+                INSERT => {
+                    self.insert_hpte(t, ptex(0)?, word(1)?, word(2)?)?;
+                    0
+                }
+                REMOVE => one(self.remove_hpte(t, ptex(0)?)?),
+                REMOVE_BATCH => {
+                    let count = word(0)?;
+                    if !(1..=4).contains(&count) {
+                        return Err(SysError::Range(1, 4).into());
+                    }
+                    let count = count as usize;
+                    let mut list = [None; 4];
+                    for i in 0..count {
+                        let p = ptex(1 + i)?;
+                        self.valid_hpte(t, p)?;
+                        if list[..i].contains(&Some(p)) {
+                            return Err(SysError::InvalidArgument(1 + i as u64).into());
+                        }
+                        list[i] = Some(p);
+                    }
+                    let list = || list.iter().flatten();
+                    for p in list() {
+                        let rb = self.begin_removal(t, *p);
+                        self.m.tlbie_hpte(t.lpid, rb);
+                    }
+                    self.m.tlbie_sync();
+                    for (p, w) in list().zip(words) {
+                        w.set(self.end_removal(t, *p));
+                    }
+                    count
+                }
+                UPDATE => {
+                    let (ptex, r) = (ptex(0)?, word(1)?);
+                    let old = self.valid_hpte(t, ptex)?;
+                    one(self.update_hpte(t, ptex, old, r))
+                }
+                _ => {
+                    let (ptex, mask) = (ptex(0)?, word(1)?);
+                    if mask & !(hpte::R | hpte::C) != 0 {
+                        return Err(SysError::InvalidArgument(1).into());
+                    }
+                    let old = self.valid_hpte(t, ptex)?;
+                    one(self.clear_rc(t, ptex, old, mask))
+                }
+            })
+        };
+        Some(invoke())
+    }
+
+    /// Takes an entry out of the table; its R and C.
+    fn remove_hpte(&self, t: &Table<'_>, ptex: Ptex) -> Outcome<u64> {
+        self.valid_hpte(t, ptex)?;
+        let rb = self.begin_removal(t, ptex);
+        self.m.tlbie_hpte(t.lpid, rb);
+        self.m.tlbie_sync();
+        Ok(self.end_removal(t, ptex))
     }
 
     pub(crate) fn invoke_hpt(
@@ -64,72 +157,16 @@ impl<'k, M: Machine> Kernel<'k, M> {
             return self.bind_hpt(slot, addr, order, lpid, args);
         }
         let t = self.table(addr, order, lpid)?;
+        // All arguments of these are in registers.
+        let gpr = &self.at(args.thread).context.gpr;
+        let words = &gpr[reg::MR0..reg::MR0 + space::FAST_MESSAGE_REGISTERS];
+        if let Some(done) = self.invoke_hpte(&t, args.label as u64, words, args.length) {
+            return done;
+        }
         if t.g.poisoned.get() != 0 && args.label != L::HPTClear {
             return Err(SysError::IllegalOperation.into());
         }
-        let ptex = |i: usize| -> Outcome<Ptex> {
-            Ok(Ptex::new(self.arg(args, i)?, t.order)
-                .ok_or(SysError::Range(0, t.order.entries() - 1))?)
-        };
         match args.label {
-            L::HPTInsert => {
-                self.insert_hpte(&t, ptex(0)?, self.arg(args, 1)?, self.arg(args, 2)?)?;
-                Ok(0)
-            }
-            L::HPTRemove => {
-                let ptex = ptex(0)?;
-                self.valid_hpte(&t, ptex)?;
-                let rb = self.begin_removal(&t, ptex);
-                self.m.tlbie_hpte(t.lpid, rb);
-                self.m.tlbie_sync();
-                let rc = self.end_removal(&t, ptex);
-                self.set_message_register(args.thread, 0, rc);
-                Ok(1)
-            }
-            L::HPTRemoveBatch => {
-                let count = self.arg(args, 0)?;
-                if !(1..=4).contains(&count) {
-                    return Err(SysError::Range(1, 4).into());
-                }
-                let count = count as usize;
-                let mut list = [None; 4];
-                for i in 0..count {
-                    let p = ptex(1 + i)?;
-                    self.valid_hpte(&t, p)?;
-                    if list[..i].contains(&Some(p)) {
-                        return Err(SysError::InvalidArgument(1 + i as u64).into());
-                    }
-                    list[i] = Some(p);
-                }
-                let list = || list.iter().flatten();
-                for p in list() {
-                    let rb = self.begin_removal(&t, *p);
-                    self.m.tlbie_hpte(t.lpid, rb);
-                }
-                self.m.tlbie_sync();
-                for (i, p) in list().enumerate() {
-                    let rc = self.end_removal(&t, *p);
-                    self.set_message_register(args.thread, i, rc);
-                }
-                Ok(count)
-            }
-            L::HPTUpdate => {
-                let (ptex, r) = (ptex(0)?, self.arg(args, 1)?);
-                let old = self.valid_hpte(&t, ptex)?;
-                let rc = self.update_hpte(&t, ptex, old, r);
-                self.set_message_register(args.thread, 0, rc);
-                Ok(1)
-            }
-            L::HPTClearRC => {
-                let (ptex, mask) = (ptex(0)?, self.arg(args, 1)?);
-                if mask & !(hpte::R | hpte::C) != 0 {
-                    return Err(SysError::InvalidArgument(1).into());
-                }
-                let old = self.valid_hpte(&t, ptex)?;
-                let rc = self.clear_rc(&t, ptex, old, mask);
-                self.set_message_register(args.thread, 0, rc);
-                Ok(1)
-            }
             L::HPTClear => {
                 self.clear_table(&t)?;
                 Ok(0)

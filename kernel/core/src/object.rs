@@ -154,8 +154,10 @@ pub struct Tcb {
     /// First slot of the CNode in which the last look-up of another pointer ended, 0: none; valid as
     /// `fast_cnode` is.
     pub near_cnode: Cell<u64>,
-    /// Number of low bits of a pointer that index it.
-    pub near_bits: Cell<u64>,
+    /// Number of low bits of a pointer that are left over there.
+    pub near_left: Cell<u64>,
+    /// Number of bits above them that index it.
+    pub near_radix: Cell<u64>,
     /// The other bits of all pointers that lead there.
     pub near_prefix: Cell<u64>,
     /// Scheduling context that the thread has (own or donated).

@@ -11,8 +11,7 @@ use crate::object::{
     Endpoint, EndpointState, NotificationState, Ref, Reply, Tcb, ThreadState, reschedule, tcb_slot,
     thread_kind,
 };
-use crate::syscall::Args;
-use partita_abi::{FaultLabel, InvocationLabel, MessageInfo, address_space as space, syscall};
+use partita_abi::{FaultLabel, MessageInfo, address_space as space, syscall};
 
 /// Address in the first word of an object capability.
 const ADDR: u64 = (1 << EXTRA_SHIFT) - 1;
@@ -70,31 +69,23 @@ impl<'k, M: Machine> Kernel<'k, M> {
 
     /// An invocation on the entries of a hash page table: a good part of what a guest's hypercall costs. It touches
     /// nothing but the table, what its entries pin, and the caller's registers.
-    #[inline(never)]
+    #[inline(always)]
     fn quick_hpt(&self, t: Ref<Tcb>, tcb: &Tcb, w0: u64, lpid: u64) -> bool {
-        use InvocationLabel as L;
         let gpr = &tcb.context.gpr;
         let info = MessageInfo(gpr[reg::INFO].get());
-        let Some(label) = InvocationLabel::from_number(info.label()) else {
-            return false;
-        };
-        let Some(slot) = self.cached_slot(tcb, gpr[reg::CAP].get()) else {
-            return false;
-        };
-        if info.extra_caps() != 0 || !(L::HPTInsert..=L::HPTClearRC).contains(&label) {
+        let order = (w0 >> EXTRA_SHIFT & 0xff) as u32;
+        if info.extra_caps() != 0 {
             return false;
         }
-        let args = Args {
-            label,
-            thread: t,
-            length: (info.length() as usize).min(space::FAST_MESSAGE_REGISTERS),
-            caps: [None; space::MAX_EXTRA_CAPS],
+        let Ok(table) = self.table(w0 & ADDR, order, lpid) else {
+            return false;
         };
-        let order = (w0 >> EXTRA_SHIFT & 0xff) as u32;
-        match self.invoke_hpt(slot, w0 & ADDR, order, lpid, &args) {
-            Ok(length) => self.answer(t, 0, length),
-            Err(Failure::Error(error)) => self.answer_error(t, error),
-            Err(_) => return false,
+        let words = &gpr[reg::MR0..reg::MR0 + space::FAST_MESSAGE_REGISTERS];
+        let length = info.length() as usize;
+        match self.invoke_hpte(&table, info.label(), words, length) {
+            Some(Ok(length)) => self.answer(t, 0, length),
+            Some(Err(Failure::Error(error))) => self.answer_error(t, error),
+            _ => return false,
         }
         true
     }

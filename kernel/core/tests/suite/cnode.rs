@@ -658,6 +658,18 @@ fn pointers_into_other_cnodes_follow_changes() {
     rig.ok(top, L::CNodeMove, &[2, 6, 1, 6], &[top]);
     assert!(!signalled(pointer));
     assert!(signalled(2 << 9 | 5));
+    // A slot of a root without a guard: its index is in the highest bits, and those left over mean nothing.
+    let high = 3 << 58 | 1;
+    let bare = rig.mint(top, ALL, 0);
+    rig.ok(th.tcb, L::TCBSetSpace, &[0, 0], &[EMPTY, bare, vspace]);
+    rig.ok(top, L::CNodeCopy, &[3, 6, n7, 64, ALL], &[ROOT]);
+    assert!(signalled(high) && signalled(high) && signalled(high + 1));
+    assert_eq!(rig.tcb(th.t).near_cnode.get(), rig.addr(top));
+    assert!(!signalled(2 << 58), "not the CNode that is there");
+    assert!(!signalled(4 << 58), "empty");
+    assert!(signalled(high));
+    rig.ok(top, L::CNodeDelete, &[3, 6], &[]);
+    assert!(!signalled(high));
     // The thread's root goes: nothing of it is found any more.
     rig.ok(th.tcb, L::TCBSetSpace, &[0, 0], &[EMPTY, ROOT, vspace]);
     assert!(!signalled(2 << 9 | 5));
