@@ -142,6 +142,8 @@ unsafe extern "C" {
     // In the low block.
     static vector_c00_from_pd: u8;
     static syscall_slow: u8;
+    static fast_hypercall: u8;
+    static guest_exit_slow: u8;
     // In the text.
     static syscall_from_pd: u8;
     static exception_from_pd: u8;
@@ -155,9 +157,10 @@ unsafe extern "C" {
 
 /// Instructions that become branches when there is more than one core, and where they go then. Both lie in
 /// the low block or both in the text.
-fn sites() -> [(*const u8, *const u8); 5] {
+fn sites() -> [(*const u8, *const u8); 6] {
     [
         (&raw const vector_c00_from_pd, &raw const syscall_slow),
+        (&raw const fast_hypercall, &raw const guest_exit_slow),
         (&raw const syscall_from_pd, &raw const smp_syscall_from_pd),
         (
             &raw const exception_from_pd,
