@@ -25,26 +25,8 @@ pub extern "C" fn kernel_local_syscall(core: &Core) -> bool {
     kernel(core).local_syscall()
 }
 
-/// A system call of the current thread, whose registers are in its TCB. True if the same thread just
-/// goes on.
-pub extern "C" fn kernel_syscall(core: &Core) -> bool {
-    let k = kernel(core);
-    if !k.quick_syscall() {
-        other_syscall(core);
-        return false;
-    }
-    if k.settled() {
-        return true;
-    }
-    if !k.quick_switch() {
-        finish(&k);
-    }
-    false
-}
-
-/// What the quick paths leave over.
-#[inline(never)]
-fn other_syscall(core: &Core) {
+/// A system call of the current thread, whose registers are in its TCB.
+pub extern "C" fn kernel_syscall(core: &Core) {
     #[cfg(debug_syscalls)]
     if crate::debug::system_call(core) {
         return;

@@ -23,11 +23,41 @@ const CLEAR_STEP: u64 = 1 << 16;
 /// Largest table that can be shown to a PD (bounds the loop that maps it).
 const MAX_VIEW_ORDER: u32 = limits::HPT_VIEW_MAX_ORDER as u32;
 
+/// Why an entry is not filled in.
+#[derive(Clone, Copy)]
+pub(crate) enum Refusal {
+    /// dw0 is not what a valid entry has.
+    BadDw0,
+    /// The page size or the address is none.
+    BadDw1,
+    /// The entry is valid.
+    InUse,
+    /// The guest has no page of 2^n bytes there.
+    NoPage(u32),
+    /// The page's pin count is at its end.
+    TooManyPins,
+}
+
+impl From<Refusal> for SysError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::BadDw0 => SysError::InvalidArgument(1),
+            Refusal::BadDw1 => SysError::InvalidArgument(2),
+            Refusal::InUse => SysError::DeleteFirst,
+            Refusal::NoPage(bits) => {
+                let bits_left = u64::from(bits);
+                SysError::FailedLookup(true, LookupFailure::MissingCapability { bits_left })
+            }
+            Refusal::TooManyPins => SysError::NotEnoughMemory(0),
+        }
+    }
+}
+
 /// A bound table, its GSpace alive.
 pub(crate) struct Table<'k> {
-    g: &'k GSpace,
+    pub(crate) g: &'k GSpace,
     addr: u64,
-    order: HptOrder,
+    pub(crate) order: HptOrder,
     lpid: u64,
 }
 
@@ -87,7 +117,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
         let invoke = || -> Outcome<usize> {
             Ok(match label {
                 INSERT => {
-                    self.insert_hpte(t, ptex(0)?, word(1)?, word(2)?)?;
+                    let (ptex, v, r) = (ptex(0)?, word(1)?, word(2)?);
+                    self.insert_hpte(t, ptex, v, r).map_err(SysError::from)?;
                     0
                 }
                 REMOVE => one(self.remove_hpte(t, ptex(0)?)?),
@@ -273,33 +304,29 @@ impl<'k, M: Machine> Kernel<'k, M> {
 
     /// The frames behind a guest page of 2^`bits` bytes at `gpa`, which is aligned: the first leaf and the
     /// real address.
-    fn backing(&self, g: &GSpace, gpa: u64, bits: u32) -> Outcome<(Leaf, u64)> {
-        let missing = SysError::FailedLookup(
-            true,
-            LookupFailure::MissingCapability {
-                bits_left: u64::from(bits),
-            },
-        );
-        let leaf = self.leaf(g, gpa).ok_or(missing)?;
+    #[inline(always)]
+    fn backing(&self, g: &GSpace, gpa: u64, bits: u32) -> Option<(Leaf, u64)> {
+        let leaf = self.leaf(g, gpa)?;
         let real = leaf.addr + (gpa & ((1 << leaf.bits) - 1));
-        if bits <= leaf.bits {
-            return Ok((leaf, real));
+        if bits > leaf.bits && !self.is_contiguous(g, gpa, bits, &leaf, real) {
+            return None;
         }
-        // A 16 MiB page: eight 2 MiB frames in a row.
-        if leaf.bits != 21 || bits != 24 || real & ((1 << 24) - 1) != 0 {
-            return Err(missing.into());
-        }
-        for i in 1..8 {
-            let next = self.leaf(g, gpa + (i << 21)).ok_or(missing)?;
-            if next.bits != 21
-                || next.addr != real + (i << 21)
-                || next.rights != leaf.rights
-                || next.device != leaf.device
-            {
-                return Err(missing.into());
-            }
-        }
-        Ok((leaf, real))
+        Some((leaf, real))
+    }
+
+    /// Whether a 16 MiB page has eight 2 MiB frames in a row behind it, alike and aligned.
+    fn is_contiguous(&self, g: &GSpace, gpa: u64, bits: u32, first: &Leaf, real: u64) -> bool {
+        first.bits == 21
+            && bits == 24
+            && real & ((1 << 24) - 1) == 0
+            && (1..8).all(|i| {
+                self.leaf(g, gpa + (i << 21)).is_some_and(|next| {
+                    next.bits == 21
+                        && next.addr == real + (i << 21)
+                        && next.rights == first.rights
+                        && next.device == first.device
+                })
+            })
     }
 
     fn pin_page(&self, g: &GSpace, gpa: u64, bits: u32, first: &Leaf) -> bool {
@@ -342,23 +369,31 @@ impl<'k, M: Machine> Kernel<'k, M> {
         u64::from(self.m.read_half(self.gfn_word(t, ptex))) << 12
     }
 
-    fn insert_hpte(&self, t: &Table<'_>, ptex: Ptex, v: u64, r: u64) -> Outcome {
+    /// Fills in an empty entry.
+    #[inline(always)]
+    pub(crate) fn insert_hpte(
+        &self,
+        t: &Table<'_>,
+        ptex: Ptex,
+        v: u64,
+        r: u64,
+    ) -> Result<(), Refusal> {
         let request = GuestHpte { v, r };
         if !request.has_valid_segment_size() || v & hpte::VALID == 0 {
-            return Err(SysError::InvalidArgument(1).into());
+            return Err(Refusal::BadDw0);
         }
-        let size = PageSize::decode(v, r).ok_or(SysError::InvalidArgument(2))?;
+        let size = PageSize::decode(v, r).ok_or(Refusal::BadDw1)?;
         let gpa = size.real_address(r);
         if gpa >> 44 != 0 || size.shift() > 24 {
-            return Err(SysError::InvalidArgument(2).into());
+            return Err(Refusal::BadDw1);
         }
-        let old = self.m.read_hpte(t.entry(ptex), 0);
-        if old & hpte::VALID != 0 {
-            return Err(SysError::DeleteFirst.into());
+        if self.m.read_hpte(t.entry(ptex), 0) & hpte::VALID != 0 {
+            return Err(Refusal::InUse);
         }
-        let (leaf, real) = self.backing(t.g, gpa, size.shift())?;
+        let missing = Refusal::NoPage(size.shift());
+        let (leaf, real) = self.backing(t.g, gpa, size.shift()).ok_or(missing)?;
         if !self.pin_page(t.g, gpa, size.shift(), &leaf) {
-            return Err(SysError::NotEnoughMemory(0).into());
+            return Err(Refusal::TooManyPins);
         }
         self.set_gfn(t, ptex, gpa);
         let entry = GuestHpte {
@@ -553,6 +588,7 @@ const PROTECTION: u64 = hpte::PP0 | hpte::KEY_HIGH | hpte::KEY_LOW | hpte::N | h
 
 /// dw1 of the real entry: the real address, the rights that the page has, the storage control that its
 /// memory has.
+#[inline(always)]
 fn real_r(r: u64, size: PageSize, real: u64, leaf: &Leaf) -> u64 {
     let low = hpte::RPN & ((1 << size.shift()) - 1);
     let mut new = (r & !(hpte::RPN & !low)) | real;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! What is frequent and not in assembly, without decoding what is not used: a fault, the answer to it, and the
-//! entries of hash page tables. Whatever is unusual is left to the general code, which comes to the same result.
+//! What is frequent and not in assembly, without decoding what is not used: a fault, and the entries of hash page
+//! tables. Whatever is unusual is left to the general code, which comes to the same result.
 
 use crate::cap::{EXTRA_SHIFT, TYPE_SHIFT, rights_bit, tag};
 use crate::error::Failure;
@@ -8,45 +8,15 @@ use crate::ipc::reg;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::object::{
-    Endpoint, EndpointState, NotificationState, Ref, Reply, Tcb, ThreadState, reschedule, tcb_slot,
-    thread_kind,
+    Endpoint, EndpointState, Ref, Tcb, ThreadState, reschedule, tcb_slot, thread_kind,
 };
-use partita_abi::{FaultLabel, MessageInfo, address_space as space, syscall};
+use partita_abi::{FaultLabel, InvocationLabel, MessageInfo, address_space as space, syscall};
+use partita_papr::Ptex;
 
 /// Address in the first word of an object capability.
 const ADDR: u64 = (1 << EXTRA_SHIFT) - 1;
 
 impl<'k, M: Machine> Kernel<'k, M> {
-    /// Handles the running thread's system call if it answers a call and receives the next; false: nothing was done.
-    #[inline(always)]
-    pub fn quick_syscall(&self) -> bool {
-        let Some(t) = self.current() else {
-            return false;
-        };
-        let tcb = self.at(t);
-        let gpr = &tcb.context.gpr;
-        if gpr[reg::NUMBER].get() as i64 as isize != syscall::REPLY_RECV
-            || tcb.cspace_epoch.get() != self.core.cspace_epoch.get()
-        {
-            return false;
-        }
-        let Some((_, reply)) = self.quick_object(tcb, gpr[reg::REPLY].get(), tag::REPLY) else {
-            return false;
-        };
-        let Some(reply) = Ref::<Reply>::new(reply) else {
-            return false;
-        };
-        // Capabilities are not granted through this path.
-        if MessageInfo(gpr[reg::INFO].get()).extra_caps() != 0 {
-            return false;
-        }
-        self.reply_transfer(t, reply, false);
-        if !self.quick_receive(t, tcb) {
-            self.receive(t, gpr[reg::CAP].get(), true, true);
-        }
-        true
-    }
-
     /// Handles the running thread's system call if it is an invocation on the entries of a hash page table, which
     /// touches nothing but its own volatile registers; false: nothing was done.
     #[inline(always)]
@@ -82,10 +52,29 @@ impl<'k, M: Machine> Kernel<'k, M> {
         };
         let words = &gpr[reg::MR0..reg::MR0 + space::FAST_MESSAGE_REGISTERS];
         let length = info.length() as usize;
-        match self.invoke_hpte(&table, info.label(), words, length) {
-            Some(Ok(length)) => self.answer(t, 0, length),
-            Some(Err(Failure::Error(error))) => self.answer_error(t, error),
-            _ => return false,
+        let done = if info.label() == InvocationLabel::HPTInsert as u64
+            && length >= 3
+            && table.g.poisoned.get() == 0
+            && let Some(ptex) = Ptex::new(words[0].get(), table.order)
+        {
+            self.insert_hpte(&table, ptex, words[1].get(), words[2].get())
+                .map(|()| 0)
+                .map_err(|refusal| Failure::Error(refusal.into()))
+        } else {
+            match self.invoke_hpte(&table, info.label(), words, length) {
+                Some(done) => done,
+                None => return false,
+            }
+        };
+        match done {
+            Ok(length) => {
+                // What is beyond the length is the caller's own.
+                gpr[reg::NUMBER].set(0);
+                gpr[reg::CAP].set(0);
+                gpr[reg::INFO].set(MessageInfo::new(0, 0, 0, length as u64).0);
+            }
+            Err(Failure::Error(error)) => self.answer_error(t, error),
+            Err(_) => return false,
         }
         true
     }
@@ -167,32 +156,6 @@ impl<'k, M: Machine> Kernel<'k, M> {
         Some((slot.w0.get(), slot.w1.get()))
     }
 
-    /// Type-specific byte and address of a capability of type `tag`.
-    #[inline(always)]
-    fn quick_object(&self, tcb: &Tcb, cptr: u64, tag: u64) -> Option<(u64, u64)> {
-        let (w0, _) = self.quick_slot(tcb, cptr)?;
-        if w0 >> TYPE_SHIFT != tag {
-            return None;
-        }
-        Some(((w0 >> EXTRA_SHIFT) & 0xff, w0 & ADDR))
-    }
-
-    /// Whether the running thread just goes on: nothing is to be scheduled.
-    #[inline(always)]
-    pub fn settled(&self) -> bool {
-        let core = self.core;
-        match self.follow(&core.current) {
-            Some(t) => {
-                wants_to_run(t)
-                    && t.kind.get() == thread_kind::USER
-                    && core.reschedule.get() == 0
-                    && core.candidate.is_none()
-                    && core.deadline.get() != 0
-            }
-            None => false,
-        }
-    }
-
     /// Switches to the thread that was made ready, or from one that just blocked to the best of the queue, if
     /// nothing unusual goes on and it has budget; false: nothing was done.
     #[inline(always)]
@@ -264,51 +227,6 @@ impl<'k, M: Machine> Kernel<'k, M> {
         core.candidate.set(None);
         core.reschedule.set(0);
         core.current.set(Some(next_ref));
-        true
-    }
-
-    /// Receive on an endpoint at which nobody waits to send.
-    #[inline(always)]
-    fn quick_receive(&self, t: Ref<Tcb>, tcb: &Tcb) -> bool {
-        let gpr = &tcb.context.gpr;
-        let Some((rights, ep)) = self.quick_object(tcb, gpr[reg::CAP].get(), tag::ENDPOINT) else {
-            return false;
-        };
-        let Some((_, reply)) = self.quick_object(tcb, gpr[reg::REPLY].get(), tag::REPLY) else {
-            return false;
-        };
-        let (Some(ep_ref), Some(reply_ref)) = (Ref::<Endpoint>::new(ep), Ref::<Reply>::new(reply))
-        else {
-            return false;
-        };
-        let (ep, reply) = (self.at(ep_ref), self.at(reply_ref));
-        if rights & rights_bit::RECEIVE == 0 || !reply.tcb.is_none() {
-            return false;
-        }
-        if let Some(r) = tcb.bound_notification.get() {
-            let ntfn = self.at(r);
-            if ntfn.state.get() == NotificationState::Active as u64 {
-                self.take_signal(t, r);
-                return true;
-            }
-            if !ntfn.sched_context.is_none() {
-                return false;
-            }
-        }
-        if !ep.is(EndpointState::Idle) {
-            return false;
-        }
-        self.set_state(t, ThreadState::BlockedOnReceive);
-        tcb.blocked_on.set(ep_ref.addr());
-        tcb.send_flags.set(0);
-        tcb.reply.set(Some(reply_ref));
-        reply.tcb.set(Some(t));
-        tcb.queue_next.set(None);
-        tcb.queue_prev.set(None);
-        ep.head.set(Some(t));
-        ep.tail.set(Some(t));
-        ep.receive_from(tcb.core.get());
-        ep.enter(EndpointState::Receive);
         true
     }
 }

@@ -258,7 +258,7 @@ fast_reply_recv:
     ld 24, {REPLY_SC}(28)
     ld 27, {REPLY_TCB}(28)        // r27 = caller
     cmpd 24, 30
-    bne- fast_refused             // not the top of the call stack of this time: then it has a caller
+    bne- fast_answer_fault        // not the top of the call stack of this time: then it has a caller
     ld 24, {TCB_FAULT}(27)
     ld 25, {TCB_SC}(27)
     ld 23, {TCB_KIND}(27)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The fast paths of signals and receives: NBSend and Send to a notification, Recv on an endpoint or on the bound
-//! notification, and NBSendRecv, which is both.
+//! notification, NBSendRecv, which is both, and the answer to a VM fault.
 //!
 //! As in `fastpath.rs`: everything is checked before anything is changed, and whatever is unusual is left to the
 //! slow path, which comes to the same result. They serve threads with time of their own, on this core, and none
@@ -14,7 +14,7 @@
 use super::spr;
 use crate::percore::arch_word;
 use core::mem::offset_of;
-use partita_abi::syscall;
+use partita_abi::{FaultLabel, syscall};
 use partita_kernel_core::cap::{rights_bit, tag};
 use partita_kernel_core::object::{
     Context, Core, Endpoint, Notification, NotificationState, Reply, SchedContext, Slot, Tcb,
@@ -436,6 +436,49 @@ fast_send_recv:
     mr 3, 23
     li 12, 0
     b fast_switch
+
+// ReplyRecv that answers a VM fault, whatever the answer says: the faulting thread goes on, on time of its own. In: from
+// fast_reply_recv, which has checked the receiving half; r24 = scheduling context of the reply object (r28), r26 = endpoint,
+// r27 = thread of the reply object or 0.
+    .globl fast_answer_fault
+fast_answer_fault:
+    cmpdi 24, 0
+    cmpdi 1, 27, 0
+    bne- fast_refused
+    beq- 1, fast_refused
+    ld 24, {TCB_FAULT}(27)
+    ld 25, {TCB_STATE}(27)
+    cmpdi 24, {VM_FAULT}
+    cmpdi 1, 25, {BLOCKED_ON_REPLY}
+    bne- fast_refused
+    bne- 1, fast_refused
+    ld 23, {REPLY_PREV}(28)
+    ld 24, {REPLY_NEXT}(28)
+    ld 25, {TCB_PRIORITY}(27)
+    ld 29, {READY_TOP}(13)
+    or 23, 23, 24
+    addi 25, 25, 1
+    cmpdi 23, 0
+    cmpld 1, 25, 29
+    bne- fast_refused
+    blt- 1, fast_refused          // somebody better is ready
+    CHECK_TIME                    // the answer's words mean nothing
+
+// Nothing fails from here on.
+    SAVE_THREAD
+    mr 24, 26
+    crclr 26                      // cr6: it waits at an endpoint
+    SWITCH_TIME
+    BLOCK
+    li 4, {RESTART}
+    std 0, {TCB_FAULT}(27)
+    std 0, {TCB_REPLY}(27)
+    std 4, {TCB_STATE}(27)
+    std 27, {CURRENT}(13)
+    lis 12, return_to_current@high
+    ori 12, 12, return_to_current@l
+    mtctr 12
+    bctr
 "#,
     HSPRG1 = const spr::HSPRG1,
     SRR0 = const spr::SRR0,
@@ -486,7 +529,10 @@ fast_send_recv:
     NTFN_BADGE = const offset_of!(Notification, badge),
     NTFN_BOUND = const offset_of!(Notification, bound_tcb),
     NTFN_SC = const offset_of!(Notification, sched_context),
+    TCB_FAULT = const offset_of!(Tcb, fault_label),
     REPLY_TCB = const offset_of!(Reply, tcb),
+    REPLY_PREV = const offset_of!(Reply, prev),
+    REPLY_NEXT = const offset_of!(Reply, next),
     SC_IN_RELEASE = const offset_of!(SchedContext, in_release_queue),
     SC_VCPU = const offset_of!(SchedContext, vcpu),
     SC_REPLENISH = const offset_of!(SchedContext, replenish_at),
@@ -504,6 +550,8 @@ fast_send_recv:
     ACTIVE = const NotificationState::Active as u64,
     RUNNING = const ThreadState::Running as u64,
     RESTART = const ThreadState::Restart as u64,
+    VM_FAULT = const FaultLabel::VMFault as u64,
+    BLOCKED_ON_REPLY = const ThreadState::BlockedOnReply as u64,
     BLOCKED_ON_RECEIVE = const ThreadState::BlockedOnReceive as u64,
     BLOCKED_ON_NOTIFICATION = const ThreadState::BlockedOnNotification as u64,
     NB_SEND = const syscall::NB_SEND,

@@ -183,15 +183,14 @@ exception_in_kernel:
 syscall_from_pd:
     bl {kernel_local_syscall}
     cmpdi 3, 0
-    bne 5f
+    bne+ 5f
     mfspr 3, {HSPRG0}
     ld 11, {CURRENT}(3)
     .irp n, 14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
     std \n, {GPR} + 8*\n(11)
     .endr
     bl {kernel_syscall}
-    cmpdi 3, 0
-    beq return_to_current
+    b return_to_current
 // The same thread goes on: r14 to r31 are as it left them, by the calling convention.
 5:  mfspr 13, {HSPRG0}
     ld 12, {CURRENT}(13)
