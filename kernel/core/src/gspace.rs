@@ -108,7 +108,7 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     /// The page at `gpa`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn leaf(&self, g: &GSpace, gpa: u64) -> Option<Leaf> {
         let mut table = g.tables.get((gpa >> 30) as usize)?.get()?;
         let mut index = (gpa >> 21) as usize & 511;

@@ -84,7 +84,6 @@ impl<'k, M: Machine> Kernel<'k, M> {
     }
 
     /// An invocation on entries, with its results in `words`; `None` if `label` is another's.
-    #[inline(never)]
     pub(crate) fn invoke_hpte(
         &self,
         t: &Table<'_>,
@@ -413,6 +412,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
     }
 
     /// After the tlbie: R and C are final; the page is unpinned.
+    #[inline(always)]
     fn end_removal(&self, t: &Table<'_>, ptex: Ptex) -> u64 {
         let e = self.read_hpte(t, ptex);
         self.unpin_page(t.g, self.gpa(t, ptex), page_size(e).shift());
@@ -604,12 +604,14 @@ fn real_r(r: u64, size: PageSize, real: u64, leaf: &Leaf) -> u64 {
     new
 }
 
+#[inline(always)]
 fn operand(ptex: Ptex, e: Isa30Hpte) -> u64 {
     let g = e.to_guest();
     tlbie::rb(ptex, g.v, g.r, page_size(e))
 }
 
 /// Page size of a real entry. The kernel wrote it: it decodes.
+#[inline(always)]
 fn page_size(e: Isa30Hpte) -> PageSize {
     PageSize::decode(e.v, e.r).unwrap_or(PageSize::Size4K)
 }

@@ -4,6 +4,7 @@
 
 use crate::cap::{EXTRA_SHIFT, TYPE_SHIFT, rights_bit, tag};
 use crate::error::Failure;
+use crate::hpt::Table;
 use crate::ipc::reg;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
@@ -50,31 +51,38 @@ impl<'k, M: Machine> Kernel<'k, M> {
         let Ok(table) = self.table(w0 & ADDR, order, lpid) else {
             return false;
         };
-        let words = &gpr[reg::MR0..reg::MR0 + space::FAST_MESSAGE_REGISTERS];
-        let length = info.length() as usize;
-        let done = if info.label() == InvocationLabel::HPTInsert as u64
-            && length >= 3
+        if info.label() == InvocationLabel::HPTInsert as u64
+            && info.length() >= 3
             && table.g.poisoned.get() == 0
-            && let Some(ptex) = Ptex::new(words[0].get(), table.order)
         {
-            self.insert_hpte(&table, ptex, words[1].get(), words[2].get())
-                .map(|()| 0)
-                .map_err(|refusal| Failure::Error(refusal.into()))
+            self.quick_insert(t, tcb, &table)
         } else {
-            match self.invoke_hpte(&table, info.label(), words, length) {
-                Some(done) => done,
-                None => return false,
-            }
+            self.quick_entry(t, tcb, &table)
+        }
+    }
+
+    #[inline(never)]
+    fn quick_insert(&self, t: Ref<Tcb>, tcb: &Tcb, table: &Table<'_>) -> bool {
+        let word = |i: usize| tcb.context.gpr[reg::MR0 + i].get();
+        let Some(ptex) = Ptex::new(word(0), table.order) else {
+            return false;
         };
-        match done {
-            Ok(length) => {
-                // What is beyond the length is the caller's own.
-                gpr[reg::NUMBER].set(0);
-                gpr[reg::CAP].set(0);
-                gpr[reg::INFO].set(MessageInfo::new(0, 0, 0, length as u64).0);
-            }
-            Err(Failure::Error(error)) => self.answer_error(t, error),
-            Err(_) => return false,
+        match self.insert_hpte(table, ptex, word(1), word(2)) {
+            Ok(()) => quick_answer(tcb, 0),
+            Err(refusal) => self.answer_error(t, refusal.into()),
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn quick_entry(&self, t: Ref<Tcb>, tcb: &Tcb, table: &Table<'_>) -> bool {
+        let gpr = &tcb.context.gpr;
+        let info = MessageInfo(gpr[reg::INFO].get());
+        let words = &gpr[reg::MR0..reg::MR0 + space::FAST_MESSAGE_REGISTERS];
+        match self.invoke_hpte(table, info.label(), words, info.length() as usize) {
+            Some(Ok(length)) => quick_answer(tcb, length),
+            Some(Err(Failure::Error(error))) => self.answer_error(t, error),
+            _ => return false,
         }
         true
     }
@@ -229,6 +237,15 @@ impl<'k, M: Machine> Kernel<'k, M> {
         core.current.set(Some(next_ref));
         true
     }
+}
+
+/// The answer to an invocation that succeeded; what is beyond its length is the caller's own.
+#[inline(always)]
+fn quick_answer(tcb: &Tcb, length: usize) {
+    let gpr = &tcb.context.gpr;
+    gpr[reg::NUMBER].set(0);
+    gpr[reg::CAP].set(0);
+    gpr[reg::INFO].set(MessageInfo::new(0, 0, 0, length as u64).0);
 }
 
 /// Running or Restart.

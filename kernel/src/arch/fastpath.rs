@@ -84,7 +84,7 @@ fast_call:
     TAKE_SCRATCH
     CHECK_MESSAGE
     CHECK_CSPACE
-    LOOK_UP 25, 3
+    LOOK_UP 25, 3, 5f
     ld 26, {W0}(25)
     ld 30, {W1}(25)
     srdi 27, 26, 48
@@ -155,6 +155,12 @@ fast_donate:
     std 19, {TCB_STATE}(27)
     mr 3, 30
     b fast_switch
+// A capability in another CNode, most likely one to invoke.
+5:  .irp n, 24,25,29,30
+    ld \n, {GPR} + 8*\n(31)
+    .endr
+    ld 31, {GPR} + 8*31(31)
+    b syscall_slow
 // More receivers wait.
 2:  std 0, {TCB_PREV}(14)
     std 0, {TCB_NEXT}(27)
@@ -164,26 +170,27 @@ fast_donate:
     std 0, {REPLY_SC}(16)
     b 4b
 
-// A guest's hypercall (or system call with LEV=1) becomes a Call to the server that its route names. In: r10 =
-// VCPU, r11 = TCB, with all registers in both, r13 = Core, r5 = SRR1; r3 to r5 are the slow path's arguments.
+// A guest's hypercall (or system call with LEV=1) becomes a Call to the server that its route names. In: r14 =
+// VCPU, r11 = TCB, with all registers in both, r13 = Core, r5 = SRR1; r3 to r5 are the slow path's arguments. r6..r10 are
+// the guest's still.
     .globl fast_hypercall
 fast_hypercall:
     ld 22, {GPR} + 8*3(11)        // number
-    andi. 6, 5, {PR}
+    andi. 15, 5, {PR}
     bne- 5f                       // of user mode
-    andi. 6, 22, 3
+    andi. 15, 22, 3
     bne- 5f
     cmpldi 22, 4 * 511
-    srdi 6, 22, 2
+    srdi 15, 22, 2
     bgt- 4f
-1:  add 6, 6, 10
-    lbz 6, {V_HYPERCALL_ROUTES}(6)
-    cmpdi 6, 0
-    sldi 6, 6, 5
-    add 6, 6, 10
+1:  add 15, 15, 14
+    lbz 15, {V_HYPERCALL_ROUTES}(15)
+    cmpdi 15, 0
+    sldi 15, 15, 5
+    add 15, 15, 14
     beq- 5f
-    ld 26, {V_ROUTES} - 32 + {W0}(6)
-    ld 30, {V_ROUTES} - 32 + {W1}(6)
+    ld 26, {V_ROUTES} - 32 + {W0}(15)
+    ld 30, {V_ROUTES} - 32 + {W1}(15)
     srdi 27, 26, 48
     andi. 28, 27, 0xff00 | {SEND} | {CAN_REPLY}
     cmpldi 28, {CALLABLE}
@@ -207,25 +214,25 @@ fast_hypercall:
     blt- 5f
 
 // Nothing fails from here on.
-    ld 14, {PD_MSR}(13)
+    ld 16, {PD_MSR}(13)
     li 15, {HYPERCALL}
     mr 31, 11
-    mtspr {SRR1}, 14
-    std 15, {V_EXIT}(10)
+    mtspr {SRR1}, 16
+    std 15, {V_EXIT}(14)
     sldi 12, 22, 12
     ori 12, 12, 8
-    .irp n, 4,5,6,7,8,9,10,11
-    ld \n, {GPR} + 8*\n(31)
-    .endr
+    ld 4, {GPR} + 8*4(31)
+    ld 5, {GPR} + 8*5(31)
+    ld 11, {GPR} + 8*11(31)
     li 25, 0                      // the answer carries no capabilities
     li 0, 0
     b fast_donate
 // 0xf000 to 0xf03c.
-4:  addis 6, 22, -1
-    addi 6, 6, 0x1000
-    cmpldi 6, 0x3c
-    srdi 6, 6, 2
-    addi 6, 6, 512
+4:  addis 15, 22, -1
+    addi 15, 15, 0x1000
+    cmpldi 15, 0x3c
+    srdi 15, 15, 2
+    addi 15, 15, 512
     ble+ 1b
 5:  b guest_exit_slow
 

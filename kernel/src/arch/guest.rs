@@ -56,67 +56,62 @@ global_asm!(
 guest_exit_srr:
     ld 11, {CURRENT}(13)
     SAVE {SRR0}, {SRR1}
-    ld 10, {VCPU}(11)
+    ld 14, {VCPU}(11)
     b 1f
 // ... or in HSRR0/1: SRR0/1 are the guest's own.
     .globl guest_exit_hsrr
 guest_exit_hsrr:
     ld 11, {CURRENT}(13)
     SAVE {HSRR0}, {HSRR1}
-    ld 10, {VCPU}(11)
-    mfspr 6, {SRR0}
-    mfspr 7, {SRR1}
-    std 6, {V_SRR0}(10)
-    std 7, {V_SRR1}(10)
+    ld 14, {VCPU}(11)
+    mfspr 15, {SRR0}
+    mfspr 16, {SRR1}
+    std 15, {V_SRR0}(14)
+    std 16, {V_SRR1}(14)
 1:  std 5, {MSR}(11)
-// Leaves the partition. r3 = Core, r4 = vector, r5 = [H]SRR1, r10 = VCPU; r6, r7, r0 are scratch.
+// Leaves the partition. r3 = Core, r4 = vector, r5 = [H]SRR1, r14 = VCPU; r15, r16, r0 are scratch.
 .macro LEAVE_PARTITION
-    mfspr 6, {DEC}
-    mfspr 7, {TB}
-    extsw 6, 6
-    add 6, 6, 7
-    std 6, {V_DEC}(10)
-    mfspr 6, {DAR}
-    mfspr 7, {DSISR}
-    std 6, {V_DAR}(10)
-    std 7, {V_DSISR}(10)
-    mfspr 6, {AMR}
-    mfspr 7, {IAMR}
-    std 6, {V_AMR}(10)
-    std 7, {V_IAMR}(10)
-    mfspr 6, {UAMOR}
-    mfspr 7, {FSCR}
-    std 6, {V_UAMOR}(10)
-    std 7, {V_FSCR}(10)
-    mfspr 6, {VRSAVE}
-    mfspr 7, {SPRG3}
-    std 6, {V_VRSAVE}(10)
-    std 7, {V_SPRG3}(10)
-    mfspr 6, {PPR}
-    mfspr 7, {PIDR}
-    std 6, {V_PPR}(10)
-    std 7, {V_PIDR}(10)
+    mfspr 15, {DEC}
+    mfspr 16, {TB}
+    extsw 15, 15
+    add 15, 15, 16
+    std 15, {V_DEC}(14)
+    mfspr 15, {DAR}
+    mfspr 16, {DSISR}
+    std 15, {V_DAR}(14)
+    std 16, {V_DSISR}(14)
+    mfspr 15, {AMR}
+    mfspr 16, {IAMR}
+    std 15, {V_AMR}(14)
+    std 16, {V_IAMR}(14)
+    mfspr 15, {UAMOR}
+    mfspr 16, {FSCR}
+    std 15, {V_UAMOR}(14)
+    std 16, {V_FSCR}(14)
+    mfspr 15, {VRSAVE}
+    mfspr 16, {SPRG3}
+    std 15, {V_VRSAVE}(14)
+    std 16, {V_SPRG3}(14)
+    mfspr 15, {PPR}
+    mfspr 16, {PIDR}
+    std 15, {V_PPR}(14)
+    std 16, {V_PIDR}(14)
     li 0, 0
     mtspr {AMR}, 0
     mtspr {IAMR}, 0
     mtspr {UAMOR}, 0
     mtspr {FSCR}, 0
-    mtspr {VRSAVE}, 0
     mtspr {SPRG3}, 0
     mtspr {DAR}, 0
     mtspr {DSISR}, 0
-    ld 6, {PPR_HOST}(13)
-    mtspr {PPR}, 6
-    ld 6, {LPCR_HOST}(13)
+    ld 15, {LPCR_HOST}(13)
     // Stores of the guest are performed before its LPID goes: a racing tlbie would overlook them.
     ptesync
     mtspr {LPIDR}, 0
-    mtspr {LPCR}, 6
-    ld 6, {DEC_FAR}(13)
-    mtspr {DEC}, 6
+    mtspr {LPCR}, 15
+    ld 15, {DEC_FAR}(13)
+    mtspr {DEC}, 15
     isync
-    li 7, -1
-    std 7, {ACTIVE_PID}(13)
 .endm
     LEAVE_PARTITION
     JUMP exception_from_vcpu
@@ -129,11 +124,11 @@ guest_system_call:
     ld 11, {CURRENT}(13)
     SAVE {SRR0}, {SRR1}
     std 5, {MSR}(11)
-    ld 10, {VCPU}(11)
+    ld 14, {VCPU}(11)
     // sc destroyed SRR0/1; what it left there is what the guest finds.
-    ld 6, {PC}(11)
-    std 6, {V_SRR0}(10)
-    std 5, {V_SRR1}(10)
+    ld 15, {PC}(11)
+    std 15, {V_SRR0}(14)
+    std 5, {V_SRR1}(14)
     li 4, 0xc00
     LEAVE_PARTITION
     b fast_hypercall
@@ -189,15 +184,9 @@ enter_guest:
     ld 3, {V_DEC}(11)
     mfspr 4, {TB}
     subf 3, 4, 3
-    lis 5, 0x7fff
-    ori 5, 5, 0xffff
-    cmpd 3, 5
-    ble+ 1f
-    mr 3, 5
-1:  not 5, 5
-    cmpd 3, 5
-    bge+ 2f
-    mr 3, 5
+    extsw 4, 3
+    cmpd 3, 4
+    bne- 3f
 2:  mtspr {DEC}, 3
     ld 3, {CR}(12)
     ld 4, {LR}(12)
@@ -214,6 +203,11 @@ enter_guest:
     .endr
     ld 12, {GPR} + 8*12(12)
     hrfid
+// The nearest that the decrementer can hold.
+3:  sradi 3, 3, 63
+    xoris 3, 3, 0x7fff
+    xori 3, 3, 0xffff
+    b 2b
 
     .section .text.guest, "ax", @progbits
     .p2align 2
@@ -277,7 +271,6 @@ guest_vsx_restore:
     ACTIVE_PID = const offset_of!(Core, active_pid),
     LPCR_HOST = const offset_of!(Core, arch) + 8 * arch_word::LPCR_HOST,
     LPCR_GUEST = const offset_of!(Core, arch) + 8 * arch_word::LPCR_GUEST,
-    PPR_HOST = const offset_of!(Core, arch) + 8 * arch_word::PPR_HOST,
     DEC_FAR = const offset_of!(Core, arch) + 8 * arch_word::DEC_FAR,
     VCPU = const offset_of!(Tcb, vcpu),
     GPR = const offset_of!(Context, gpr),

@@ -113,11 +113,11 @@ macro_rules! fast_macros {
 .endm
 
 // \slot = address of the slot that capability pointer \cptr names.
-.macro LOOK_UP slot, cptr
+.macro LOOK_UP slot, cptr, otherwise=fast_refused
     cmpld \cptr, 29
     sldi \slot, \cptr, 5
     add \slot, \slot, 30
-    bge- fast_refused
+    bge- \otherwise
 .endm
 .endif
 "#
