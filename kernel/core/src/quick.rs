@@ -243,7 +243,6 @@ impl<'k, M: Machine> Kernel<'k, M> {
 #[inline(always)]
 fn quick_answer(tcb: &Tcb, length: usize) {
     let gpr = &tcb.context.gpr;
-    gpr[reg::NUMBER].set(0);
     gpr[reg::CAP].set(0);
     gpr[reg::INFO].set(MessageInfo::new(0, 0, 0, length as u64).0);
 }

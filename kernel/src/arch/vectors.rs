@@ -191,18 +191,16 @@ syscall_from_pd:
     .endr
     bl {kernel_syscall}
     b return_to_current
-// The same thread goes on: r14 to r31 are as it left them, by the calling convention.
+// The same thread goes on: r14 to r31 are as it left them, by the calling convention; LR, CTR, XER and r0 are 0.
 5:  mfspr 13, {HSPRG0}
     ld 12, {CURRENT}(13)
-    ld 0, {CR}(12)
-    ld 3, {LR}(12)
-    ld 4, {CTR}(12)
-    ld 5, {XER}(12)
-    mtcr 0
-    mtlr 3
-    mtctr 4
-    mtxer 5
-    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,13
+    li 0, 0
+    ld 3, {CR}(12)
+    mtlr 0
+    mtctr 0
+    mtxer 0
+    mtcr 3
+    .irp n, 1,2,3,4,5,6,7,8,9,10,11,13
     ld \n, {GPR} + 8*\n(12)
     .endr
     ld 12, {GPR} + 8*12(12)

@@ -3,6 +3,7 @@
 
 use crate::hypercall::{Outcome, Words};
 use crate::{Hpt, Pages, Table};
+use heapless::Vec;
 use partita_papr::Ptex;
 use partita_papr::hcall::{BulkCode, BulkPair, Condition, bulk_response, status};
 use partita_papr::hpte::{ABSENT, VALID, matches};
@@ -12,24 +13,18 @@ const PAIRS: usize = 4;
 
 /// Entries that are locked and wait for one synchronisation. Only the first lock of a batch may
 /// be waited for: two processors that wait for each other's second would wait for ever.
+#[derive(Default)]
 struct Batch {
-    len: usize,
-    entries: [Ptex; PAIRS],
-    /// dw0 of each.
-    v: [u64; PAIRS],
-    /// Which pair of the call each is.
-    pair: [usize; PAIRS],
+    entries: Vec<Ptex, PAIRS>,
+    /// dw0 of each, and which pair of the call it is.
+    requests: Vec<(u64, usize), PAIRS>,
 }
 
 impl Batch {
     fn push(&mut self, ptex: Ptex, v: u64, pair: usize) {
-        let at = self.len;
-        if at < PAIRS {
-            self.entries[at] = ptex;
-            self.v[at] = v;
-            self.pair[at] = pair;
-            self.len = at + 1;
-        }
+        // There are as many places as pairs.
+        let _ = self.entries.push(ptex);
+        let _ = self.requests.push((v, pair));
     }
 }
 
@@ -37,13 +32,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
     /// H_BULK_REMOVE: up to four pairs in r4..r11, answered in place.
     #[inline(never)]
     pub(crate) fn bulk_remove(&self, words: &mut Words) -> Outcome {
-        let nothing = Ptex::in_group(0, 0, self.state.order);
-        let mut batch = Batch {
-            len: 0,
-            entries: [nothing; PAIRS],
-            v: [0; PAIRS],
-            pair: [0; PAIRS],
-        };
+        let mut batch = Batch::default();
         let mut result = status::H_SUCCESS;
         for pair in 0..PAIRS {
             let (request, value) = (words[2 * pair], words[2 * pair + 1]);
@@ -89,19 +78,17 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
     /// Removes the collected entries, answers their pairs and empties the batch.
     #[inline(never)]
     fn finish(&self, batch: &mut Batch, words: &mut Words, result: &mut i64) {
-        let len = batch.len.min(PAIRS);
-        batch.len = 0;
-        if len == 0 {
+        if batch.entries.is_empty() {
             return;
         }
-        let removed = self.table.remove_batch(&batch.entries[..len]);
-        for i in 0..len {
-            let (ptex, v) = (batch.entries[i], batch.v[i]);
+        let removed = self.table.remove_batch(&batch.entries);
+        let entries = batch.entries.iter().zip(&batch.requests);
+        for (i, (&ptex, &(v, pair))) in entries.enumerate() {
             let Some(rev) = self.state.entry(ptex) else {
                 continue;
             };
             // Pairs are 0 to 3; the mask says so to the compiler.
-            let word = &mut words[2 * (batch.pair[i] % PAIRS)];
+            let word = &mut words[2 * (pair % PAIRS)];
             *word = match &removed {
                 Ok(rc) => {
                     let dw1 = self.forget(ptex, rev, v, rc[i]);
@@ -114,5 +101,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                 }
             };
         }
+        batch.entries.clear();
+        batch.requests.clear();
     }
 }
