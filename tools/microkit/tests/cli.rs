@@ -271,3 +271,29 @@ fn packs_a_root_task() {
         "a system and a root task exclude each other"
     );
 }
+
+/// A system that is too large for the default machine fits into a larger one, and only there.
+#[test]
+fn memory_of_the_machine() {
+    let setup = Setup::new("cli-memory");
+    let search = setup.fixtures.folder().display().to_string();
+    let large = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/sdf/cap_untyped_does_not_fit.system");
+    let large = large.display().to_string();
+    let build = |memory: &str| {
+        let done = setup.run(&[&large, "--search-path", &search, "--memory", memory]);
+        (
+            done.status.code(),
+            String::from_utf8(done.stderr).unwrap_or_default(),
+        )
+    };
+    let (status, text) = build("2G");
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("more memory than the board has"), "{text}");
+    let (status, text) = build("4G");
+    assert_eq!(status, Some(0), "{text}");
+    for wrong in ["1023M", "2", "2T", "G", "-4G", "2000000000G"] {
+        let (status, text) = build(wrong);
+        assert_eq!(status, Some(2), "{wrong}: {text}");
+    }
+}

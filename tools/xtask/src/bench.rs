@@ -5,15 +5,14 @@
 //! so a figure repeats to a few instructions, whatever the load of this machine.
 
 use crate::build::{Builder, Image};
-use crate::elf::Elf;
 use crate::error::{At, Error, Result, make_folder, read_toml, write};
 use crate::gdbstub::Stub;
 use crate::guest;
+use crate::outside;
 use crate::plan::Alterations;
 use crate::protocol::{self, Line};
 use crate::qemu::{Event, Machine, Session};
-use crate::reference::{self, Row, Unit};
-use crate::sizes;
+use crate::reference::{self, Row};
 use crate::system::System;
 use crate::toolchain::Variant;
 use crate::ui::Step;
@@ -23,13 +22,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The row that is measured from outside: kernel entry to the entry of hello's PD.
-const BOOT: &str = "boot-to-init";
 /// Longest wait for one stop of the guest.
 pub const STOP: Duration = Duration::from_secs(300);
-
-/// Most bytes of code that are compared to recognise a program.
-const LANDMARK: usize = 256;
 
 /// An entry of `benches/images.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -50,10 +44,12 @@ pub struct BenchImage {
     timeout: u64,
 }
 
-fn default_board() -> String {
+/// Board of the measurements.
+pub fn default_board() -> String {
     "qemu_powernv9".into()
 }
-fn default_config() -> String {
+/// Configuration of the measurements: what ships.
+pub fn default_config() -> String {
     "release".into()
 }
 fn default_timeout() -> u64 {
@@ -127,7 +123,7 @@ pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Resu
         )
     };
     let mut builder = Builder::new(workspace);
-    let mut figures = measure_outside(workspace, &mut builder, &rows, &chosen)?;
+    let mut figures = outside::measure(workspace, &mut builder, &rows, &chosen)?;
     let missing: Vec<&Row> = rows
         .iter()
         .filter(|r| r.is_chosen(names) && figures.iter().all(|f| f.name != r.name))
@@ -165,45 +161,6 @@ pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Resu
             bad.join(", ")
         )))
     }
-}
-
-/// Rows that no program on the machine measures.
-fn measure_outside(
-    workspace: &Workspace,
-    builder: &mut Builder,
-    rows: &[Row],
-    chosen: &dyn Fn(&str) -> bool,
-) -> Result<Vec<Figure>> {
-    let variant = Variant {
-        board: default_board(),
-        config: default_config(),
-    };
-    let figure = |name: &str, value, n| Figure {
-        name: name.into(),
-        instructions: value,
-        n,
-        config: variant.config.clone(),
-        board: variant.board.clone(),
-    };
-    let mut figures = Vec::new();
-    if rows
-        .iter()
-        .any(|r| r.unit == Unit::Bytes && chosen(&r.name))
-    {
-        let sizes = sizes::measure(workspace, &variant, false)?;
-        for row in rows
-            .iter()
-            .filter(|r| r.unit == Unit::Bytes && chosen(&r.name))
-        {
-            if let Some(value) = sizes::figure(&row.name, &sizes) {
-                figures.push(figure(&row.name, value, 1));
-            }
-        }
-    }
-    if chosen(BOOT) {
-        figures.push(figure(BOOT, boot_time(workspace, builder, &variant)?, 1));
-    }
-    Ok(figures)
 }
 
 /// The table, and the names of the rows that do not hold.
@@ -357,55 +314,10 @@ pub fn stopped(
     Ok((session, stub?))
 }
 
-/// Runs to the entry of a program. Programs share addresses: the code around `landmark` tells whether
-/// this one is in the address space.
-pub fn run_to_program(
-    session: &mut Session,
-    stub: &mut Stub,
-    program: &Elf,
-    landmark: u64,
-) -> Result<()> {
-    let code = program
-        .bytes_up_to(landmark, LANDMARK)
-        .ok_or_else(|| Error::Content {
-            path: program.path.clone(),
-            why: format!("no contents at {landmark:#x}"),
-        })?;
-    loop {
-        stub.run_to(program.entry, STOP)?;
-        session.drain();
-        if stub.memory(landmark, code.len())?.as_deref() == Some(code) {
-            return Ok(());
-        }
-        stub.step()?;
-    }
-}
-
-/// Instructions from the kernel's first one to the first one of hello's PD.
-fn boot_time(workspace: &Workspace, builder: &mut Builder, variant: &Variant) -> Result<u64> {
-    let system = System::find(workspace, "hello")?;
-    let image = builder.system(&system, variant)?;
-    let step = Step::new("measure boot");
-    let board = workspace.board(&variant.board)?;
-    let pd = image
-        .elfs
-        .get("hello")
-        .ok_or_else(|| Error::Usage("the system hello has no program hello.elf".into()))?;
-    let pd = Elf::read(pd)?;
-    // skiboot enters the image at its ELF entry, in real mode.
-    let entry = Elf::read(&image.file)?.entry & 0x0fff_ffff_ffff_ffff;
-    let (mut session, mut stub) = stopped(workspace, &board, &image, Purpose::Count)?;
-    stub.run_to(entry, STOP)?;
-    let start = stub.instructions()?;
-    run_to_program(&mut session, &mut stub, &pd, pd.entry)?;
-    let end = stub.instructions()?;
-    step.done("");
-    Ok(end - start)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference::Unit;
 
     fn figure(name: &str, instructions: u64) -> Figure {
         Figure {

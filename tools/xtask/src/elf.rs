@@ -11,6 +11,8 @@ pub struct Elf {
     pub path: PathBuf,
     /// Its entry point.
     pub entry: u64,
+    /// Whether it may be loaded anywhere.
+    pub is_relocatable: bool,
     /// Sections that are loaded.
     pub sections: Vec<Section>,
     symbols: Vec<Symbol>,
@@ -86,6 +88,7 @@ impl Elf {
         Ok(Self {
             path: path.into(),
             entry: file.entry(),
+            is_relocatable: file.kind() == object::ObjectKind::Dynamic,
             sections,
             symbols,
             segments,

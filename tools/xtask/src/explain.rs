@@ -10,6 +10,7 @@ use crate::bench::{self, BenchImage, Purpose};
 use crate::build::{Builder, Image};
 use crate::elf::Elf;
 use crate::error::{At, Error, Result, make_folder};
+use crate::outside;
 use crate::process::{self, Running};
 use crate::reference;
 use crate::workspace::Workspace;
@@ -233,7 +234,7 @@ fn trace(
         bench::stopped(workspace, &entry.board(workspace)?, image, Purpose::Look)?;
     // Another program may have hot code at the marker's address: nothing is looked for before the
     // right one starts.
-    bench::run_to_program(&mut session, &mut stub, program, marker)?;
+    outside::run_to_program(&mut session, &mut stub, program, marker)?;
     loop {
         match stub.run_to(marker, bench::STOP) {
             Ok(()) => {}

@@ -22,6 +22,7 @@ mod error;
 mod explain;
 mod gdbstub;
 mod guest;
+mod outside;
 mod plan;
 mod process;
 mod protocol;

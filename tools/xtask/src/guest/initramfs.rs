@@ -42,6 +42,15 @@ pub fn make(busybox: &[u8], command: Option<&str>, share: Option<&Path>) -> Resu
     Ok(archive.finish())
 }
 
+/// An archive with nothing but a first program and its console.
+pub fn bare(init: &[u8]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    archive.folder("dev");
+    archive.device("dev/console", 5, 1);
+    archive.file("init", 0o755, init);
+    archive.finish()
+}
+
 /// `/init`.
 fn script(has_command: bool) -> String {
     let run = if has_command {

@@ -199,6 +199,28 @@ pub fn altered(
     prepare(workspace, system, &options, &additions, download)
 }
 
+/// The system with a kernel of Debian's and a first file system that has one program, `init`; the
+/// kernel's file too.
+pub fn with_init(
+    workspace: &Workspace,
+    system: System,
+    kernel_name: &str,
+    init: &Path,
+) -> Result<(System, PathBuf)> {
+    let file = workspace.target.join("guest").join(&system.name);
+    let file = file.join("init.cpio");
+    write(&file, initramfs::bare(&read_bytes(init)?))?;
+    let options = Options {
+        guest_kernel: Some(kernel_name.into()),
+        guest_initrd: Some(file),
+        guest_append: Some("quiet".into()),
+        ..Options::default()
+    };
+    let system = prepare(workspace, system, &options, &Additions::default(), true)?;
+    let cache = Cache::new(&workspace.target, true);
+    Ok((system, kernel(&cache, Some(kernel_name))?))
+}
+
 /// The program package of this name: a guest's kernel of our own, which needs no other files.
 fn payload<'a>(workspace: &'a Workspace, name: &str) -> Option<&'a str> {
     workspace.program(name).map(|package| package.name.as_str())
