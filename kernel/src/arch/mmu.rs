@@ -274,6 +274,50 @@ pub fn sync_instructions(addr: u64, size: u64) {
     unsafe { asm!("sync", "isync", options(nostack, preserves_flags)) }
 }
 
+/// Lines that one turn of the loop in [`clear_lines`] clears.
+const LINES: u64 = 8;
+
+/// Clears as many whole lines from `at` on as are a multiple of [`LINES`]; answers where they end. Nearly all
+/// time that a new frame takes goes here.
+///
+/// # Safety
+/// As of [`clear`] for `[at, end)`; `at` is a multiple of [`LINE`].
+unsafe fn clear_lines(at: u64, end: u64) -> u64 {
+    let turns = (end - at) / (LINE * LINES);
+    if turns == 0 {
+        return at;
+    }
+    let next: u64;
+    // SAFETY: whole lines inside the caller's range.
+    unsafe {
+        asm!(
+            "mtctr {turns}",
+            "2: dcbz 0, {at}",
+            "dcbz {a}, {at}",
+            "dcbz {b}, {at}",
+            "dcbz {c}, {at}",
+            "dcbz {d}, {at}",
+            "dcbz {e}, {at}",
+            "dcbz {f}, {at}",
+            "dcbz {g}, {at}",
+            "addi {at}, {at}, 8 * 128",
+            "bdnz 2b",
+            turns = in(reg) turns,
+            at = inout(reg_nonzero) at => next,
+            a = in(reg_nonzero) LINE,
+            b = in(reg_nonzero) 2 * LINE,
+            c = in(reg_nonzero) 3 * LINE,
+            d = in(reg_nonzero) 4 * LINE,
+            e = in(reg_nonzero) 5 * LINE,
+            f = in(reg_nonzero) 6 * LINE,
+            g = in(reg_nonzero) 7 * LINE,
+            out("ctr") _,
+            options(nostack, preserves_flags),
+        );
+    }
+    next
+}
+
 /// Fills `[addr, addr + size)` with zeros. Both are multiples of 64.
 ///
 /// # Safety
@@ -282,7 +326,10 @@ pub unsafe fn clear(addr: u64, size: u64) {
     let end = addr + size;
     let mut at = addr;
     while at < end {
-        if at.is_multiple_of(LINE) && end - at >= LINE {
+        if at.is_multiple_of(LINE) && end - at >= LINE * LINES {
+            // SAFETY: a part of the caller's range.
+            at = unsafe { clear_lines(at, end) };
+        } else if at.is_multiple_of(LINE) && end - at >= LINE {
             // SAFETY: a whole line inside the caller's range.
             unsafe { asm!("dcbz 0, {}", in(reg_nonzero) at, options(nostack, preserves_flags)) }
             at += LINE;
