@@ -1,75 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Turns `kernel-config/abi.toml` into Rust constants.
 
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-#[derive(Deserialize)]
-struct Abi {
-    address_space: BTreeMap<String, i64>,
-    limits: BTreeMap<String, i64>,
-    object: Vec<Object>,
-    syscall: Vec<Syscall>,
-    invocation: Vec<Invocation>,
-    error: Vec<Named>,
-    fault: Vec<Fault>,
-    user_context: UserContext,
-    microkit: BTreeMap<String, i64>,
-    init_cnode: BTreeMap<String, i64>,
-    guest: Guest,
-}
-
-#[derive(Deserialize)]
-struct Guest {
-    exits: Vec<String>,
-    actions: Vec<String>,
-    registers: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Object {
-    name: String,
-    bits: u32,
-    #[serde(default)]
-    variable: bool,
-    doc: String,
-}
-
-#[derive(Deserialize)]
-struct Syscall {
-    name: String,
-    #[serde(default)]
-    debug: bool,
-}
-
-#[derive(Deserialize)]
-struct Invocation {
-    name: String,
-    #[serde(default)]
-    args: Vec<String>,
-    #[serde(default)]
-    caps: Vec<String>,
-    #[serde(default)]
-    ret: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct Fault {
-    name: String,
-    words: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct UserContext {
-    registers: Vec<String>,
-}
+#[path = "schema.rs"]
+mod schema;
+use schema::Abi;
 
 fn module(out: &mut String, name: &str, doc: &str, map: &BTreeMap<String, i64>) {
     writeln!(out, "/// {doc}\npub mod {name} {{").unwrap();

@@ -34,13 +34,6 @@ pub use slot::{Policy, Slot, SlotFlags};
 pub use table::{EpochWord, MAX_SLOTS, Table};
 pub use writer::{Drained, PublishError, Writer};
 
-pub(crate) mod sync {
-    #[cfg(not(loom))]
-    pub use core::sync::atomic::{AtomicU64, Ordering, fence};
-    #[cfg(loom)]
-    pub use loom::sync::atomic::{AtomicU64, Ordering, fence};
-}
-
 #[cfg(all(test, loom))]
 mod model;
 #[cfg(all(test, not(loom)))]

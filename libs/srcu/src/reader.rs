@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The reading side.
 
-use crate::sync::{Ordering, fence};
 use crate::table::{EpochWord, Generation, Table};
 use crate::{Policy, Slot};
+use partita_instance::atomic::{Ordering, fence};
 use partita_papr::Gfn;
 
 /// One reader: a PD instance with its own epoch word. It has one thread.

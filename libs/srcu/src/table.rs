@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! What lies in shared memory.
 
-use crate::sync::{AtomicU64, Ordering};
 use crate::{Policy, Slot, SlotFlags};
+use partita_instance::atomic::{AtomicU64, Ordering};
 use partita_papr::Gfn;
 
 /// Slots that a guest can have at one time.

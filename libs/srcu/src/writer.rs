@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The writing side.
 
-use crate::sync::{Ordering, fence};
 use crate::table::{EpochWord, MAX_SLOTS, Table, UPDATE};
 use crate::{Policy, Slot};
+use partita_instance::atomic::{Ordering, fence};
 use partita_papr::Gfn;
 
 /// Answer of [`Writer::drained`].

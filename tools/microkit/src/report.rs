@@ -2,7 +2,7 @@
 //! `report.txt`: for people. Not for machines: those read the capDL JSON.
 
 use crate::capdl::lower::Lowered;
-use crate::capdl::model::{Backing, Cap, Model, Object};
+use crate::capdl::model::{Backing, Cap, Model, Object, ObjectId};
 use partita_abi::CapRights;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -60,6 +60,20 @@ pub fn write(model: &Model, lowered: &Lowered, figures: &Figures) -> String {
     sections(&mut out, model, lowered, figures).map_or_else(|e| e.to_string(), |()| out)
 }
 
+fn sched_context(out: &mut String, model: &Model, sc: ObjectId) -> std::fmt::Result {
+    if let Object::SchedContext {
+        core,
+        budget_us,
+        period_us,
+        ..
+    } = model.objects[sc].object
+    {
+        let sc = model.name(sc);
+        writeln!(out, "    {sc}: core {core}, {budget_us} of {period_us} us")?;
+    }
+    Ok(())
+}
+
 /// Guests and timers, if there are any.
 fn guests(out: &mut String, model: &Model) -> std::fmt::Result {
     let mut title = "\n# Guest Details\n";
@@ -88,16 +102,7 @@ fn guests(out: &mut String, model: &Model) -> std::fmt::Result {
                 writeln!(out, "{title}{}: id {}", named.name, v.id)?;
                 if let Object::GuestTcb(t) = &model.objects[v.tcb].object {
                     writeln!(out, "    {}: priority {}", model.name(v.tcb), t.priority)?;
-                    if let Object::SchedContext {
-                        core,
-                        budget_us,
-                        period_us,
-                        ..
-                    } = model.objects[t.sc].object
-                    {
-                        let sc = model.name(t.sc);
-                        writeln!(out, "    {sc}: core {core}, {budget_us} of {period_us} us")?;
-                    }
+                    sched_context(out, model, t.sc)?;
                     writeln!(out, "    exits go to {}", cap(model, &t.fault))?;
                 }
                 for (endpoint, targets) in &v.routes {
@@ -176,16 +181,7 @@ fn sections(
             "    priority {}, maximum controlled priority {}",
             t.priority, t.mcp
         )?;
-        if let Object::SchedContext {
-            core,
-            budget_us,
-            period_us,
-            ..
-        } = model.objects[t.sc].object
-        {
-            let sc = model.name(t.sc);
-            writeln!(out, "    {sc}: core {core}, {budget_us} of {period_us} us")?;
-        }
+        sched_context(out, model, t.sc)?;
         if let Some(fault) = &t.fault {
             writeln!(out, "    faults go to {}", cap(model, fault))?;
         }

@@ -7,8 +7,12 @@ use crate::error::{Error, Result, read, read_toml, write};
 use crate::process;
 use crate::ui::Step;
 use crate::workspace::Workspace;
-use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
+
+#[path = "../../../libs/abi/schema.rs"]
+mod schema;
+use schema::{Abi, Fault, Invocation, Named, Object, Syscall};
 
 /// Names of the tables; docs/KERNEL.md has each once.
 pub const TABLES: [&str; 6] = [
@@ -19,56 +23,6 @@ pub const TABLES: [&str; 6] = [
     "faults",
     "slots",
 ];
-
-/// What the tables need of `kernel-config/abi.toml`.
-#[derive(Deserialize)]
-struct Abi {
-    object: Vec<Object>,
-    syscall: Vec<Syscall>,
-    invocation: Vec<Invocation>,
-    error: Vec<Named>,
-    fault: Vec<Fault>,
-    microkit: toml::Table,
-    init_cnode: toml::Table,
-}
-
-#[derive(Deserialize)]
-struct Object {
-    name: String,
-    bits: u32,
-    #[serde(default)]
-    variable: bool,
-    doc: String,
-}
-
-#[derive(Deserialize)]
-struct Syscall {
-    name: String,
-    #[serde(default)]
-    debug: bool,
-}
-
-#[derive(Deserialize)]
-struct Invocation {
-    name: String,
-    #[serde(default)]
-    args: Vec<String>,
-    #[serde(default)]
-    caps: Vec<String>,
-    #[serde(default)]
-    ret: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct Fault {
-    name: String,
-    words: Vec<String>,
-}
 
 /// Rustdoc for everything, then the tables.
 pub fn run(workspace: &Workspace) -> Result<()> {
@@ -221,13 +175,13 @@ fn size(object: &Object) -> String {
 
 /// Rows of a CSpace in the order of the slots; `name` says which keys are slots.
 fn by_slot(
-    table: &toml::Table,
+    table: &BTreeMap<String, i64>,
     space: &str,
     name: impl Fn(&str) -> Option<String>,
 ) -> Vec<Vec<String>> {
     let mut slots: Vec<(i64, String)> = table
         .iter()
-        .filter_map(|(key, value)| Some((value.as_integer()?, name(key)?)))
+        .filter_map(|(key, slot)| Some((*slot, name(key)?)))
         .collect();
     slots.sort();
     slots

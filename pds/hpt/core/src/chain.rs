@@ -7,7 +7,8 @@
 //! anybody, and taken out by the one who reports them; no one stores the whole word (S4.5).
 
 use crate::state::{Rev, State};
-use crate::sync::{AtomicU64, Ordering, spin};
+use partita_instance::atomic::{AtomicU64, Ordering};
+use partita_instance::spin;
 use partita_papr::hpte::{C, R};
 use partita_papr::{Gfn, PAGE_SHIFT, Ptex};
 

@@ -3,8 +3,8 @@
 
 use crate::chain::Chain;
 use crate::state::{Rev, page_of};
-use crate::sync::Ordering;
 use crate::{BATCH, GfnRange, Hpt, Pages, Progress, SCAN, Table, TableError};
+use partita_instance::atomic::Ordering;
 use partita_papr::hpte::{C, VALID};
 use partita_papr::{Gfn, Ptex, protection};
 

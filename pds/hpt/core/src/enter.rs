@@ -4,8 +4,8 @@
 use crate::chain::Chain;
 use crate::hypercall::{Outcome, Words};
 use crate::state::{NOT_GUEST, READ_ONLY_PAGE, Rev, needs_intercept};
-use crate::sync::Ordering;
 use crate::{Hpt, PageAnswer, Pages, Table, TableError};
+use partita_instance::atomic::Ordering;
 use partita_papr::hcall::{flags, status};
 use partita_papr::hpte::{ABSENT, C, GUEST_DW0, LOCK, M, R, VALID, WIMG};
 use partita_papr::{Gfn, GuestReal, PageSize, Ptex};

@@ -6,8 +6,8 @@
 
 use crate::enter::Place;
 use crate::state::Rev;
-use crate::sync::Ordering;
 use crate::{Hpt, PageAnswer, Pages, Table, TableError};
+use partita_instance::atomic::Ordering;
 use partita_papr::hash::{SLB_KP, SLB_KS, SLB_N, Segment};
 use partita_papr::hpte::{ABSENT, AVPN, B, G, LARGE, N, SECONDARY, VALID};
 use partita_papr::{PageSize, Ptex, protection};

@@ -6,8 +6,9 @@
 //! the first such entry is published. It is switched off when the count has gone back to zero and
 //! a fault arrives that would not have had to.
 
-use crate::sync::{AtomicU64, Ordering, spin};
 use crate::{Table, TableError};
+use partita_instance::atomic::{AtomicU64, Ordering};
+use partita_instance::spin;
 
 const LOCK: u64 = 1 << 63;
 const INTERCEPT: u64 = 1 << 62;

@@ -4,8 +4,8 @@
 
 use crate::chain::Chain;
 use crate::state::{READ_ONLY_PAGE, Rev, needs_intercept, page_of};
-use crate::sync::Ordering;
 use crate::{BATCH, GfnRange, Hpt, Pages, Progress, SCAN, Table, TableError};
+use partita_instance::atomic::Ordering;
 use partita_papr::hpte::{ABSENT, VALID};
 use partita_papr::{Gfn, Ptex};
 

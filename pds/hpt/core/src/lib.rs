@@ -107,22 +107,6 @@ impl<'a, T: Table, P: Pages> Hpt<'a, T, P> {
     }
 }
 
-pub(crate) mod sync {
-    #[cfg(not(loom))]
-    pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-    #[cfg(loom)]
-    pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-    /// One turn of waiting for a lock bit.
-    #[inline]
-    pub fn spin() {
-        #[cfg(not(loom))]
-        core::hint::spin_loop();
-        #[cfg(loom)]
-        loom::thread::yield_now();
-    }
-}
-
 #[cfg(all(test, loom))]
 mod model;
 #[cfg(all(test, not(loom)))]

@@ -4,10 +4,10 @@
 
 extern crate std;
 
-use crate::sync::{AtomicU64, Ordering};
 use crate::*;
 use loom::sync::Arc;
 use loom::thread;
+use partita_instance::atomic::{AtomicU64, Ordering};
 use partita_papr::hcall::{flags, number::*, status::*};
 use partita_papr::hpte::*;
 use partita_papr::{Gfn, HptOrder, Ptex};

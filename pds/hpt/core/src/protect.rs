@@ -4,8 +4,8 @@
 use crate::enter::failed;
 use crate::hypercall::{Outcome, Words};
 use crate::state::{NOT_GUEST, needs_intercept};
-use crate::sync::Ordering;
 use crate::{Hpt, Pages, Table};
+use partita_instance::atomic::Ordering;
 use partita_papr::hcall::{PROTECT_MASK, flags, protect_bits, status};
 use partita_papr::hpte::{ABSENT, VALID, matches};
 

@@ -5,8 +5,8 @@ use crate::chain::Chain;
 use crate::enter::failed;
 use crate::hypercall::{Outcome, Words};
 use crate::state::{NOT_GUEST, page_of};
-use crate::sync::Ordering;
 use crate::{Hpt, Pages, Table};
+use partita_instance::atomic::Ordering;
 use partita_papr::hcall::status;
 use partita_papr::hpte::{ABSENT, C, R, VALID};
 

@@ -3,8 +3,8 @@
 
 use crate::hypercall::{Outcome, Words};
 use crate::state::{NOT_GUEST, Rev};
-use crate::sync::Ordering;
 use crate::{Hpt, Pages, Table};
+use partita_instance::atomic::Ordering;
 use partita_papr::Ptex;
 use partita_papr::hcall::{flags, status};
 use partita_papr::hpte::{ABSENT, LOCK, VALID, reported};

@@ -2,7 +2,8 @@
 //! The shared memory of one hash page table.
 
 use crate::FaultMode;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, spin};
+use partita_instance::atomic::{AtomicU32, AtomicU64, Ordering};
+use partita_instance::spin;
 use partita_papr::hpte::{ABSENT, LOCK, MODIFIED, PER_GROUP, VALID};
 use partita_papr::{Gfn, HptOrder, PageSize, Ptex};
 

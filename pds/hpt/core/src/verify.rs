@@ -6,8 +6,8 @@
 
 use crate::chain::Chain;
 use crate::state::{needs_intercept, page_of};
-use crate::sync::Ordering;
 use crate::{Hpt, Pages, Progress, SCAN, Table};
+use partita_instance::atomic::Ordering;
 use partita_papr::hpte::{ABSENT, DW0_ISA30, GUEST_DW0, LOCK, VALID};
 use partita_papr::{Gfn, PAGE_SHIFT};
 use partita_srcu::Policy;

@@ -6,8 +6,9 @@
 //! translation off finds none.
 
 use crate::enter::{NewEntry, Place, Refusal};
-use crate::sync::{Ordering, spin};
 use crate::{BATCH, Hpt, PageAnswer, Pages, Progress, Table, TableError};
+use partita_instance::atomic::Ordering;
+use partita_instance::spin;
 use partita_papr::hash::{Segment, VRMA_END, is_vrma, vrma_entry, vrma_ptex};
 use partita_papr::hpte::{ABSENT, BOLTED, SECONDARY, VALID};
 use partita_papr::{Gfn, PAGE_SHIFT, PageSize};

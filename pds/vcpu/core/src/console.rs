@@ -4,7 +4,7 @@
 use crate::machine::{GuestMemory, Machine};
 use crate::platform::Platform;
 use crate::reply::{ReplyAction, Words};
-use crate::sync::{AtomicU8, AtomicU64, Ordering};
+use partita_instance::atomic::{AtomicU8, AtomicU64, Ordering};
 use partita_papr::hcall::status::{H_BUSY, H_PARAMETER, H_SUCCESS};
 
 /// Bytes that an [`InputRing`] holds.

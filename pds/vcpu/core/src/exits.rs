@@ -5,7 +5,7 @@ use crate::machine::{GuestMemory, Machine, Pause, PowerEvent};
 use crate::platform::Platform;
 use crate::reply::{Interrupt, ReplyAction};
 use crate::state::{VcpuId, deferred, run, wake};
-use crate::sync::Ordering;
+use partita_instance::atomic::Ordering;
 use partita_papr::hcall::status::{H_FUNCTION, H_UNSUPPORTED};
 
 /// SRR1 bits of a machine check that mean something to the guest.

@@ -31,7 +31,6 @@ mod reply;
 mod rtas;
 mod sched;
 mod state;
-mod sync;
 #[cfg(feature = "device-tree")]
 pub mod tree;
 mod xics;
@@ -44,7 +43,8 @@ pub use machine::{
     GuestMemory, Machine, NotBacked, PartitionMode, Pause, PowerEvent, RealTime, Refused, Register,
     StartState,
 };
-pub use platform::{Config, Instance, Platform, Shared};
+pub use partita_instance::Instance;
+pub use platform::{Config, Platform, Shared};
 pub use reply::{Interrupt, ReplyAction, Words};
 pub use rtas::{SERVICES, Service};
 pub use state::{SourceState, VcpuId, VcpuState, VmState};

@@ -5,7 +5,7 @@ use crate::machine::{GuestMemory, Machine, PartitionMode, Register};
 use crate::platform::Platform;
 use crate::reply::{ReplyAction, Words};
 use crate::state::{VcpuId, deferred};
-use crate::sync::Ordering;
+use partita_instance::atomic::Ordering;
 use partita_papr::hcall::status::{
     H_HARDWARE, H_P2, H_P3, H_P4, H_PARAMETER, H_SUCCESS, H_UNSUPPORTED_FLAG,
 };

@@ -5,21 +5,11 @@ use crate::console::InputRing;
 use crate::machine::{GuestMemory, Machine, NotBacked};
 use crate::reply::{ReplyAction, Words};
 use crate::state::{SourceState, VcpuId, VcpuState, VmState, run, wake};
-use crate::sync::Ordering;
+use partita_instance::Instance;
+use partita_instance::atomic::Ordering;
 use partita_papr::GuestReal;
 use partita_papr::hcall::number::*;
 use partita_papr::hcall::status::{H_FUNCTION, H_HARDWARE, H_UNSUPPORTED};
-
-/// Number of an instance of this PD, below 2^32 - 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instance(pub u32);
-
-impl Instance {
-    #[inline]
-    pub(crate) const fn mark(self) -> u64 {
-        self.0 as u64 + 1
-    }
-}
 
 /// The memory that all instances share.
 #[derive(Clone, Copy)]
@@ -79,12 +69,7 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
     /// Frees the lock bit that a predecessor with the same instance number died with. To be called
     /// once, at the start.
     pub fn recover(&mut self) {
-        let _ = self.shared.vm.xics_lock.compare_exchange(
-            self.instance.mark(),
-            0,
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
+        self.instance.release(&self.shared.vm.xics_lock);
     }
 
     /// Everything as after power-on: vCPU 0 is the guest's, the others wait for start-cpu, no

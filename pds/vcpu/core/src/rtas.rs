@@ -11,7 +11,7 @@ use crate::platform::Platform;
 use crate::reply::ReplyAction;
 use crate::sched::StartError;
 use crate::state::VcpuId;
-use crate::sync::Ordering;
+use partita_instance::atomic::Ordering;
 use partita_papr::hcall::status::{H_PARAMETER, H_SUCCESS};
 
 /// A service that the device tree advertises.

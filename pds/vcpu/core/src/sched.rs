@@ -5,7 +5,7 @@ use crate::machine::{GuestMemory, Machine, Pause, StartState};
 use crate::platform::Platform;
 use crate::reply::{Interrupt, ReplyAction};
 use crate::state::{VcpuId, VcpuState, run, wake};
-use crate::sync::Ordering;
+use partita_instance::atomic::Ordering;
 use partita_papr::hcall::status::{H_BAD_MODE, H_CONTINUE, H_HARDWARE, H_PARAMETER, H_SUCCESS};
 
 const MSR_EE: u64 = 1 << 15;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The state that all instances share. All zeros is valid memory for [`crate::Platform::reset`].
 
-use crate::sync::AtomicU64;
+use partita_instance::atomic::AtomicU64;
 
 /// A vCPU of this guest, checked by [`crate::Platform::vcpu`]. It is the hardware server number of
 /// the device tree and of XICS.

@@ -11,7 +11,8 @@ use crate::machine::{GuestMemory, Machine};
 use crate::platform::Platform;
 use crate::reply::{ReplyAction, Words};
 use crate::state::{VcpuId, VcpuState};
-use crate::sync::{Guard, Ordering};
+use partita_instance::Guard;
+use partita_instance::atomic::Ordering;
 use partita_papr::hcall::status::{H_PARAMETER, H_SUCCESS};
 
 /// XISR of an inter-processor interrupt.
@@ -25,7 +26,7 @@ pub struct InvalidState;
 impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
     #[inline]
     fn lock_xics(&self) -> Guard<'a> {
-        Guard::take(&self.shared.vm.xics_lock, self.instance.mark())
+        Guard::take(&self.shared.vm.xics_lock, self.instance)
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The state that all instances share.
 
-use crate::sync::{AtomicU64, Ordering};
+use partita_instance::atomic::{AtomicU64, Ordering};
 use partita_papr::{Gfn, GuestReal};
 
 /// A vCPU of this guest, checked against the number of vCPUs by [`crate::Server::vcpu`].

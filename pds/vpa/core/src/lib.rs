@@ -24,13 +24,13 @@ mod limits;
 mod outside;
 mod release;
 mod server;
-mod sync;
 mod traits;
 mod update;
 
 pub use areas::{Area, InstanceViews, VcpuAreas, VcpuId};
 pub use outside::{Invalid, Register};
-pub use server::{Dispatch, Entry, Instance, Pages, Progress, Server};
+pub use partita_instance::Instance;
+pub use server::{Dispatch, Entry, Pages, Progress, Server};
 pub use traits::{EntryState, GuestMemory, Kernel, MapError, View};
 
 #[cfg(test)]

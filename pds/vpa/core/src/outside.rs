@@ -4,8 +4,9 @@
 use crate::areas::{Area, VcpuAreas, VcpuId};
 use crate::limits::{DTL_ENTRY, PAGE, SLB_MIN, VPA_BYTES, offset_of_gpa};
 use crate::server::Server;
-use crate::sync::{Guard, Ordering};
 use crate::traits::{GuestMemory, Kernel};
+use partita_instance::Guard;
+use partita_instance::atomic::Ordering;
 use partita_papr::{GuestReal, areas::ALIGN, onereg};
 
 /// The three ONE_REG ids (S1.1).
@@ -72,7 +73,7 @@ impl<M: GuestMemory, K: Kernel> Server<'_, M, K> {
     /// has only an address: its second word is 0.
     pub fn get(&self, vcpu: u64, id: u64) -> Result<[u64; 2], Invalid> {
         let (_, areas, register) = self.named(vcpu, id)?;
-        let _guard = Guard::take(&areas.lock, self.instance.mark());
+        let _guard = Guard::take(&areas.lock, self.instance);
         let state = areas.area(register.area());
         let len = match register {
             Register::VpaAddr => 0,
@@ -107,7 +108,7 @@ impl<M: GuestMemory, K: Kernel> Server<'_, M, K> {
         }
         {
             // The dependencies are checked under the lock that records: no check-then-act race.
-            let _guard = Guard::take(&areas.lock, self.instance.mark());
+            let _guard = Guard::take(&areas.lock, self.instance);
             let in_use = areas.registered(Area::Dtl) || areas.registered(Area::SlbShadow);
             match area {
                 Area::Vpa if gpa == 0 && in_use => return Err(Invalid::InUse),

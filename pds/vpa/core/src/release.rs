@@ -4,9 +4,9 @@
 use crate::areas::{Area, VcpuId, page_of};
 use crate::limits::{BATCH, offset_of_gpa};
 use crate::server::{Pages, Progress, Server};
-use crate::sync::Ordering;
 use crate::traits::{EntryState, GuestMemory, Kernel};
 use crate::update::Target;
+use partita_instance::atomic::Ordering;
 
 impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
     /// Lets go of all areas in `pages`, whose slot is marked INVALID (so nothing new can be pinned

@@ -3,24 +3,14 @@
 
 use crate::areas::{Area, InstanceViews, VcpuAreas, VcpuId};
 use crate::limits::{DTL_ENTRY, MIN_AREA, PAGE, SLB_MIN, VPA_BYTES, offset_of_gpa};
-use crate::sync::{Guard, Ordering};
 use crate::traits::{EntryState, GuestMemory, Kernel, View};
+use partita_instance::atomic::Ordering;
+use partita_instance::{Guard, Instance};
 use partita_papr::areas;
 use partita_papr::hcall::VpaSubfunction::{self, *};
 use partita_papr::hcall::number::H_REGISTER_VPA;
 use partita_papr::hcall::status::{H_FUNCTION, H_PARAMETER, H_RESOURCE, H_SUCCESS};
 use partita_papr::{Gfn, GuestReal};
-
-/// Number of an instance of this PD, below 2^32 - 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instance(pub u32);
-
-impl Instance {
-    #[inline]
-    pub(crate) const fn mark(self) -> u64 {
-        self.0 as u64 + 1
-    }
-}
 
 /// Why a vCPU has just been given a processor; decides whether the guest wants a trace entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,10 +123,9 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
     /// Frees lock bits and marks that a predecessor with the same instance number died with, and
     /// views it had not yet recorded. To be called once, at the start.
     pub fn recover(&mut self) {
-        let mark = self.instance.mark();
         for areas in self.shared {
             for word in [&areas.lock, &areas.applying] {
-                let _ = word.compare_exchange(mark, 0, Ordering::AcqRel, Ordering::Relaxed);
+                self.instance.release(word);
             }
         }
         self.memory.unmap(View::Scratch);
@@ -243,7 +232,7 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
             Area::Vpa | Area::SlbShadow => len,
         };
         let (areas, _) = self.slots(target).ok_or(Refusal::Parameter)?;
-        let _guard = Guard::take(&areas.lock, self.instance.mark());
+        let _guard = Guard::take(&areas.lock, self.instance);
         if area != Area::Vpa && !areas.registered(Area::Vpa) {
             return Err(Refusal::Resource); // S0.10, S0.11, S0.13
         }
@@ -253,7 +242,7 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
 
     fn unregister(&mut self, target: VcpuId, area: Area) -> Result<(), Refusal> {
         let (areas, _) = self.slots(target).ok_or(Refusal::Parameter)?;
-        let _guard = Guard::take(&areas.lock, self.instance.mark());
+        let _guard = Guard::take(&areas.lock, self.instance);
         let in_use = areas.registered(Area::Dtl) || areas.registered(Area::SlbShadow);
         if area == Area::Vpa && in_use {
             return Err(Refusal::Resource); // S0.12

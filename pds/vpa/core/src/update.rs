@@ -7,8 +7,9 @@ use crate::limits::{
     offset_of_gpa,
 };
 use crate::server::{Dispatch, Entry, Server};
-use crate::sync::{Guard, Ordering, fence};
 use crate::traits::{GuestMemory, Kernel, MapError, View};
+use partita_instance::Guard;
+use partita_instance::atomic::{Ordering, fence};
 use partita_papr::areas::{DtlEntry, VPA_SHARED};
 use partita_papr::{Gfn, GuestReal};
 use zerocopy::IntoBytes;
@@ -57,7 +58,7 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
     }
 
     pub(crate) fn lock(&self, target: Target<'a>) -> Guard<'a> {
-        Guard::take(&target.areas.lock, self.instance.mark())
+        Guard::take(&target.areas.lock, self.instance)
     }
 
     /// The vCPU's own `Entry` exit: applies what is pending, then writes stolen time and a trace

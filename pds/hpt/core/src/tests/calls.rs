@@ -3,8 +3,8 @@
 
 use super::machine::*;
 use super::std::{vec, vec::Vec};
-use crate::sync::Ordering;
 use crate::*;
+use partita_instance::atomic::Ordering;
 use partita_papr::hcall::{flags, number::*, status::*};
 use partita_papr::hpte::*;
 use partita_papr::{Gfn, HptOrder, hash};

@@ -3,11 +3,11 @@
 
 use super::machine::*;
 use super::std::vec::Vec;
-use crate::sync::AtomicU64;
 use crate::*;
 use partita_guest_protocol::channel::Peer;
 use partita_guest_protocol::dirty::DirtyLog;
 use partita_guest_protocol::{Answer, Words, answer, hpt as protocol};
+use partita_instance::atomic::AtomicU64;
 use partita_papr::hpte::*;
 
 fn words<const N: usize>(given: [u64; N]) -> Words {

@@ -109,7 +109,7 @@ fn dirty_log() {
 /// The walker finds what it is there for.
 #[test]
 fn i1_to_i7_walker_finds_damage() {
-    use crate::sync::Ordering::Relaxed;
+    use partita_instance::atomic::Ordering::Relaxed;
     let damaged = |damage: fn(&Memory), expected: fn(Violation) -> bool| {
         with(|memory, kernel, hpt| {
             enter(hpt, 0, V, 0x5000);

@@ -139,7 +139,7 @@ fn a_restarted_instance_frees_the_lock_of_its_predecessor() {
         .shared
         .vm
         .xics_lock
-        .store(1, crate::sync::Ordering::Relaxed);
+        .store(1, partita_instance::atomic::Ordering::Relaxed);
     let mut platform = guest.instance(0);
     platform.recover();
     assert_eq!(status(&mut platform, BOOT, H_CPPR, &[0xff]), 0);
@@ -147,14 +147,14 @@ fn a_restarted_instance_frees_the_lock_of_its_predecessor() {
         .shared
         .vm
         .xics_lock
-        .store(2, crate::sync::Ordering::Relaxed);
+        .store(2, partita_instance::atomic::Ordering::Relaxed);
     platform.recover();
     assert_eq!(
         guest
             .shared
             .vm
             .xics_lock
-            .load(crate::sync::Ordering::Relaxed),
+            .load(partita_instance::atomic::Ordering::Relaxed),
         2
     );
 }

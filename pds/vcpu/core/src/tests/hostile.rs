@@ -3,8 +3,8 @@
 
 use super::world::*;
 use super::xics::check;
-use crate::sync::Ordering;
 use crate::*;
+use partita_instance::atomic::Ordering;
 use partita_papr::hcall::number::*;
 use proptest::prelude::*;
 

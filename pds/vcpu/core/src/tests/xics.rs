@@ -3,8 +3,8 @@
 
 use super::world::*;
 use crate::icp::SourceWord;
-use crate::sync::Ordering;
 use crate::*;
+use partita_instance::atomic::Ordering;
 use partita_papr::hcall::number::*;
 use partita_papr::hcall::status::*;
 use proptest::prelude::*;

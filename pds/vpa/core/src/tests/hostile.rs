@@ -2,8 +2,8 @@
 //! Random calls of a hostile guest and a busy operator, against what must always hold.
 
 use super::world::*;
-use crate::sync::Ordering;
 use crate::*;
+use partita_instance::atomic::Ordering;
 use partita_papr::hcall::status::*;
 use proptest::prelude::*;
 

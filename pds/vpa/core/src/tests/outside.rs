@@ -118,7 +118,7 @@ fn s1_5_setting_the_same_changes_nothing() {
     assert_eq!(
         machine.shared[0]
             .pending
-            .load(crate::sync::Ordering::Relaxed),
+            .load(partita_instance::atomic::Ordering::Relaxed),
         0
     );
 }

@@ -70,7 +70,7 @@ fn s0_5_an_entry_with_nothing_pending_takes_no_lock() {
     // With the lock taken by somebody else, an entry that needed it would spin for ever.
     machine.shared[0]
         .lock
-        .store(99, crate::sync::Ordering::Relaxed);
+        .store(99, partita_instance::atomic::Ordering::Relaxed);
     machine.write(VPA + 0xb8, 1, 7);
     server.entry(
         CALLER,
@@ -83,7 +83,7 @@ fn s0_5_an_entry_with_nothing_pending_takes_no_lock() {
     assert_eq!(machine.read(VPA + 0x158, 8), 9);
     machine.shared[0]
         .lock
-        .store(0, crate::sync::Ordering::Relaxed);
+        .store(0, partita_instance::atomic::Ordering::Relaxed);
 }
 
 #[test]
@@ -534,13 +534,13 @@ fn a_restarted_instance_frees_what_its_predecessor_held() {
     register_all(&machine, &mut machine.instance(0), CALLER);
     machine.shared[0]
         .lock
-        .store(1, crate::sync::Ordering::Relaxed);
+        .store(1, partita_instance::atomic::Ordering::Relaxed);
     machine.shared[1]
         .applying
-        .store(1, crate::sync::Ordering::Relaxed);
+        .store(1, partita_instance::atomic::Ordering::Relaxed);
     machine.shared[2]
         .lock
-        .store(2, crate::sync::Ordering::Relaxed);
+        .store(2, partita_instance::atomic::Ordering::Relaxed);
     let mut server = machine.instance(0);
     server.recover();
     machine.write(VPA + 0xb8, 1, 7);
@@ -556,7 +556,9 @@ fn a_restarted_instance_frees_what_its_predecessor_held() {
     server.entry(OTHER, &ENTRY);
     // What another instance holds is its own.
     assert_eq!(
-        machine.shared[2].lock.load(crate::sync::Ordering::Relaxed),
+        machine.shared[2]
+            .lock
+            .load(partita_instance::atomic::Ordering::Relaxed),
         2
     );
 }
