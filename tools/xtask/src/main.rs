@@ -29,6 +29,7 @@ mod protocol;
 mod qemu;
 mod reference;
 mod reproduce;
+mod requirements;
 mod sizes;
 mod snapshot;
 mod system;

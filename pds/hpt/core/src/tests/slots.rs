@@ -6,6 +6,7 @@ use super::std::vec::Vec;
 use crate::*;
 use partita_papr::hcall::{number::*, status::*};
 use partita_papr::hpte::*;
+use partita_papr::{Gfn, HptOrder};
 use partita_srcu::{Drained, SlotFlags, Writer};
 
 /// S3.5, S3.6, S3.11, S4.12, finding 6, I7: an INVALID slot can be torn down, and afterwards
@@ -103,6 +104,46 @@ fn dirty_log() {
         kernel.access(8, true);
         hpt.hypercall(H_REMOVE, [0, 8, 0, 0, 0, 0, 0, 0]);
         assert_eq!(collect(false), [(32, 16)], "also of entries that are gone");
+    });
+}
+
+/// S4.10: a member that is on its way in or out, which its lock bit says, is not judged by the rest of
+/// it; the same member without the lock is a mistake.
+#[test]
+fn s4_10_a_locked_member_is_not_trusted() {
+    use partita_instance::atomic::Ordering::Relaxed;
+    with(|memory, _, hpt| {
+        enter(hpt, 0, V, 0x5000);
+        enter(hpt, 8, V, 0x5000);
+        let entry = &memory.rev[8].v;
+        let whole = entry.load(Relaxed);
+        let chain = Gfn::new(5).unwrap();
+        entry.store(LOCK, Relaxed);
+        assert_eq!(hpt.verify_chain(chain), Ok(2));
+        entry.store(0, Relaxed);
+        let free = Violation::FreeMember { gfn: 5, index: 8 };
+        assert_eq!(hpt.verify_chain(chain), Err(free));
+        entry.store(whole, Relaxed);
+    });
+}
+
+/// S4.14: there is always a place for each entry's links, and a page without a chain is not mapped.
+#[test]
+fn s4_14_regions_that_are_too_short_are_refused() {
+    let memory = Memory::new();
+    let order = HptOrder::new(ORDER).unwrap();
+    let new = |rev: usize, real: usize| {
+        let (rev, real) = (&memory.rev[..rev], &memory.real[..real]);
+        State::new(order, rev, &memory.rmap, real, &memory.control).is_some()
+    };
+    let entries = order.entries() as usize;
+    assert!(new(entries, entries));
+    assert!(!new(entries - 1, entries));
+    assert!(!new(entries, entries - 1));
+    with(|memory, _, hpt| {
+        memory.publish(&[slot(0, 0, GFNS + 16, SlotFlags::NONE)]);
+        assert_eq!(enter(hpt, 0, V, (GFNS - 1) << 12).status, H_SUCCESS);
+        assert_eq!(enter(hpt, 8, V, GFNS << 12).status, H_PARAMETER);
     });
 }
 

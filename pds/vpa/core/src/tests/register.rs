@@ -62,8 +62,9 @@ fn s0_3_an_area_of_an_idle_vcpu_of_another_core_is_left_to_its_own_instance() {
     assert_eq!(machine.world.borrow().bound[1], Some(VPA + 0x100));
 }
 
+/// S0.4: what is pinned is the home's own, under no lock.
 #[test]
-fn s0_5_an_entry_with_nothing_pending_takes_no_lock() {
+fn s0_4_s0_5_an_entry_with_nothing_pending_takes_no_lock() {
     let machine = Machine::new();
     let mut server = machine.instance(0);
     register_all(&machine, &mut server, CALLER);
