@@ -9,6 +9,7 @@ use partita_abi::{FaultLabel, GuestExit, vcpu_register};
 use partita_kernel_core::Kernel;
 use partita_kernel_core::machine::Machine;
 use partita_kernel_core::object::{Context, Core, Ref, Tcb};
+use partita_kernel_core::quick::Local;
 
 /// Bits of SRR1 that tell the cause of an instruction storage interrupt (ISA 3.0B Book III 6.5.5).
 const SRR1_STORAGE_CAUSE: u64 = 0x783c_0000;
@@ -19,9 +20,8 @@ fn kernel(core: &Core) -> Kernel<'_, Power> {
     Kernel::new(&Power, percore::global(), core)
 }
 
-/// A system call of the current thread, of which only the volatile registers are in its TCB yet. True if it is
-/// done; then nothing but those changed.
-pub extern "C" fn kernel_local_syscall(core: &Core) -> bool {
+/// A system call of the current thread, of which only the volatile registers are in its TCB yet.
+pub extern "C" fn kernel_local_syscall(core: &Core) -> Local {
     kernel(core).local_syscall()
 }
 
@@ -66,7 +66,7 @@ pub extern "C" fn kernel_guest_exception(core: &Core, vector: u64, srr1: u64) {
 }
 
 /// What the running thread came for is gone, with it or without: just chooses what runs next.
-pub fn go_on(core: &Core) {
+pub extern "C" fn go_on(core: &Core) {
     finish(&kernel(core));
 }
 

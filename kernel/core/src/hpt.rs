@@ -328,10 +328,16 @@ impl<'k, M: Machine> Kernel<'k, M> {
             })
     }
 
+    #[inline(always)]
     fn pin_page(&self, g: &GSpace, gpa: u64, bits: u32, first: &Leaf) -> bool {
-        if bits != 24 {
-            return self.pin(first);
+        match bits {
+            24 => self.pin_large(g, gpa),
+            _ => self.pin(first),
         }
+    }
+
+    /// Pins the eight frames of a 16 MiB page, or none.
+    fn pin_large(&self, g: &GSpace, gpa: u64) -> bool {
         for i in 0..8 {
             let pinned = self.leaf(g, gpa + (i << 21)).is_some_and(|l| self.pin(&l));
             if !pinned {
@@ -346,9 +352,17 @@ impl<'k, M: Machine> Kernel<'k, M> {
         true
     }
 
+    #[inline(always)]
     fn unpin_page(&self, g: &GSpace, gpa: u64, bits: u32) {
-        let pieces = if bits == 24 { 8 } else { 1 };
-        for i in 0..pieces {
+        if bits == 24 {
+            self.unpin_large(g, gpa);
+        } else if let Some(l) = self.leaf(g, gpa) {
+            self.unpin(&l);
+        }
+    }
+
+    fn unpin_large(&self, g: &GSpace, gpa: u64) {
+        for i in 0..8 {
             if let Some(l) = self.leaf(g, gpa + (i << 21)) {
                 self.unpin(&l);
             }

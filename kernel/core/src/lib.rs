@@ -22,7 +22,7 @@ pub mod kernel;
 pub mod machine;
 mod notification;
 pub mod object;
-mod quick;
+pub mod quick;
 mod reply;
 mod sched;
 mod sched_context;

@@ -9,7 +9,7 @@ use crate::ipc::reg;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::object::{
-    Endpoint, EndpointState, Ref, Tcb, ThreadState, reschedule, tcb_slot, thread_kind,
+    Endpoint, EndpointState, Ref, Slot, Tcb, ThreadState, reschedule, tcb_slot, thread_kind,
 };
 use partita_abi::{FaultLabel, InvocationLabel, MessageInfo, address_space as space, syscall};
 use partita_papr::Ptex;
@@ -17,25 +17,77 @@ use partita_papr::Ptex;
 /// Address in the first word of an object capability.
 const ADDR: u64 = (1 << EXTRA_SHIFT) - 1;
 
+/// Types of objects whose invocation changes no thread's saved registers but the caller's results.
+const LOCAL_OBJECTS: u64 = 1 << tag::UNTYPED
+    | 1 << tag::FRAME
+    | 1 << tag::PAGE_TABLE
+    | 1 << tag::TIMER
+    | 1 << tag::GSPACE
+    | 1 << tag::GPAGE_TABLE
+    | 1 << tag::GSPACE_VIEW
+    | 1 << tag::VCPU;
+
+/// What became of a system call whose caller's other registers are still in the core.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Local {
+    /// Nothing was done.
+    Refused = 0,
+    /// Done; the caller goes on.
+    Settled = 1,
+    /// Done; what runs next is to be chosen.
+    Unsettled = 2,
+}
+
 impl<'k, M: Machine> Kernel<'k, M> {
-    /// Handles the running thread's system call if it is an invocation on the entries of a hash page table, which
-    /// touches nothing but its own volatile registers; false: nothing was done.
+    /// Handles the running thread's system call if it is an invocation of an object that has nothing to do with
+    /// threads' registers: only the volatile ones need to be in the TCB.
     #[inline(always)]
-    pub fn local_syscall(&self) -> bool {
+    pub fn local_syscall(&self) -> Local {
         let Some(t) = self.current() else {
-            return false;
+            return Local::Refused;
         };
         let tcb = self.at(t);
         let gpr = &tcb.context.gpr;
         if gpr[reg::NUMBER].get() as i64 as isize != syscall::CALL
             || tcb.cspace_epoch.get() != self.core.cspace_epoch.get()
         {
-            return false;
+            return Local::Refused;
         }
-        match self.quick_slot(tcb, gpr[reg::CAP].get()) {
-            Some((w0, w1)) if w0 >> TYPE_SHIFT == tag::HPT => self.quick_hpt(t, tcb, w0, w1),
-            _ => false,
+        let Some(slot) = self.cached_slot(tcb, gpr[reg::CAP].get()) else {
+            return Local::Refused;
+        };
+        let w0 = self.at(slot).w0.get();
+        let kind = w0 >> TYPE_SHIFT;
+        if kind == tag::HPT {
+            return match self.quick_hpt(t, tcb, w0, self.at(slot).w1.get()) {
+                true => Local::Settled,
+                false => Local::Refused,
+            };
         }
+        if 1u64 << (kind & 63) & LOCAL_OBJECTS == 0 {
+            return Local::Refused;
+        }
+        self.local_invocation(t, slot)
+    }
+
+    #[inline(never)]
+    fn local_invocation(&self, t: Ref<Tcb>, slot: Ref<Slot>) -> Local {
+        self.invoke_local(t, slot);
+        if self.settled() {
+            Local::Settled
+        } else {
+            Local::Unsettled
+        }
+    }
+
+    /// Whether the running thread just goes on: nothing is to be scheduled.
+    fn settled(&self) -> bool {
+        let core = self.core;
+        self.follow(&core.current).is_some_and(wants_to_run)
+            && core.reschedule.get() == 0
+            && core.candidate.is_none()
+            && core.deadline.get() != 0
     }
 
     /// An invocation on the entries of a hash page table: a good part of what a guest's hypercall costs. It touches
@@ -155,13 +207,6 @@ impl<'k, M: Machine> Kernel<'k, M> {
         reply.sched_context.set(None);
         self.core.candidate.set(Some(server_ref));
         true
-    }
-
-    /// The words of the capability that a pointer names, if its CNode is remembered.
-    #[inline(always)]
-    fn quick_slot(&self, tcb: &Tcb, cptr: u64) -> Option<(u64, u64)> {
-        let slot = self.at(self.cached_slot(tcb, cptr)?);
-        Some((slot.w0.get(), slot.w1.get()))
     }
 
     /// Switches to the thread that was made ready, or from one that just blocked to the best of the queue, if

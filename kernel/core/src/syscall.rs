@@ -144,29 +144,52 @@ impl<'k, M: Machine> Kernel<'k, M> {
 
     /// Sends to, or invokes, what `cptr` names; whether the thread may go on to receive.
     fn invoke(&self, t: Ref<Tcb>, cptr: u64, how: How) -> bool {
-        let How { call, blocking, .. } = how;
         match self.decode(t, cptr, how) {
-            Ok(None) => true,
-            Ok(Some(length)) => {
-                if call {
+            Ok(result) => {
+                if let Some(length) = result
+                    && how.call
+                {
                     self.answer(t, 0, length);
                 }
                 true
             }
-            Err(Failure::Error(error)) => {
-                if call {
+            Err(failure) => self.fail(t, &failure, how),
+        }
+    }
+
+    /// A Call that invokes the object in `slot`, which is none of IPC.
+    pub(crate) fn invoke_local(&self, t: Ref<Tcb>, slot: Ref<Slot>) {
+        match self.arguments(t) {
+            Ok(args) => match self.invocation(slot, self.at(slot).cap(), &args) {
+                Ok(length) => self.answer(t, 0, length),
+                Err(failure) => {
+                    self.fail(t, &failure, How::CALL);
+                }
+            },
+            Err(failure) => {
+                self.fail(t, &failure, How::CALL);
+            }
+        }
+    }
+
+    /// What a failed system call tells its caller; whether that may go on to receive.
+    #[cold]
+    #[inline(never)]
+    fn fail(&self, t: Ref<Tcb>, failure: &Failure, how: How) -> bool {
+        match *failure {
+            Failure::Error(error) => {
+                if how.call {
                     self.answer_error(t, error);
                 }
                 true
             }
-            Err(Failure::Fault { cptr, failure }) => {
-                if blocking {
+            Failure::Fault { cptr, failure } => {
+                if how.blocking {
                     self.cap_fault(t, cptr, false, failure);
-                    return false;
                 }
-                true
+                !how.blocking
             }
-            Err(Failure::Preempted) => {
+            Failure::Preempted => {
                 // Repeated from the start; progress is kept in the objects.
                 self.rewind(t);
                 self.choose_again();
@@ -184,10 +207,14 @@ impl<'k, M: Machine> Kernel<'k, M> {
         self.answer(t, error.code() as u64, length);
     }
 
-    /// The kernel's answer to a Call on one of its objects, if the caller still waits for it.
+    /// The kernel's answer to a Call on one of its objects, if the caller still waits for it. What is beyond its
+    /// length is the caller's own.
     pub(crate) fn answer(&self, t: Ref<Tcb>, label: u64, length: usize) {
         if self.runnable(t) {
-            self.set_received(t, 0, MessageInfo::new(label, 0, 0, length as u64));
+            let gpr = &self.at(t).context.gpr;
+            gpr[reg::NUMBER].set(0);
+            gpr[reg::CAP].set(0);
+            gpr[reg::INFO].set(MessageInfo::new(label, 0, 0, length as u64).0);
         }
     }
 

@@ -68,7 +68,7 @@ pub const FACILITIES: u64 = 0x117;
 pub const STOLEN_NOTE: u64 = 51_200;
 
 /// Why a vCPU got its processor, as an `Entry` exit tells it.
-mod dispatch {
+pub mod dispatch {
     /// It had not lost it.
     pub const NONE: u64 = 0;
     /// It had been idle.
@@ -88,7 +88,8 @@ pub mod outstanding {
 }
 
 /// Why a vCPU's thread is inactive.
-mod rest {
+pub mod rest {
+    /// It is active.
     pub const NONE: u64 = 0;
     /// Never started, or stopped by a reply.
     pub const STOPPED: u64 = 1;
@@ -97,9 +98,12 @@ mod rest {
 }
 
 /// Pause requests.
-mod pause {
+pub mod pause {
+    /// None.
     pub const NONE: u64 = 0;
+    /// It pauses when it is out and no call is in flight.
     pub const WANTED: u64 = 1;
+    /// It does not run until it is resumed.
     pub const PAUSED: u64 = 2;
 }
 

@@ -3,8 +3,7 @@
 //! notification, NBSendRecv, which is both, and the answer to a VM fault.
 //!
 //! As in `fastpath.rs`: everything is checked before anything is changed, and whatever is unusual is left to the
-//! slow path, which comes to the same result. They serve threads with time of their own, on this core, and none
-//! of a guest's (whose waiting time would have to be noted).
+//! slow path, which comes to the same result. They serve threads of PDs with time of their own, on this core.
 //!
 //! A notification may be used here by the core of the thread that is bound to it, or that waits for it.
 //!
@@ -20,6 +19,7 @@ use partita_kernel_core::object::{
     Context, Core, Endpoint, Notification, NotificationState, Reply, SchedContext, Slot, Tcb,
     ThreadState, Timer,
 };
+use partita_kernel_core::vcpu::{STOLEN_NOTE, Vcpu, dispatch, pause, rest};
 
 /// Type byte and rights of a notification capability that may be signalled.
 const SIGNALLABLE: u64 = tag::NOTIFICATION << 8 | rights_bit::SEND;
@@ -89,10 +89,6 @@ core::arch::global_asm!(
     xor 6, 6, 7
     ld 7, {SC_IN_RELEASE}(5)
     or 6, 6, 8
-    ld 8, {SC_VCPU}(5)
-    or 6, 6, 7
-    ld 7, {SC_VCPU}(9)
-    or 6, 6, 8
     ld 8, {RESCHEDULE}(13)
     or 6, 6, 7
     or. 6, 6, 8
@@ -106,14 +102,18 @@ core::arch::global_asm!(
     ble- 1, fast_refused
 .endm
 
-// Time is charged to r5 from now on: as CHECK_TIME leaves the registers.
+// Time is charged to r5 from now on: as CHECK_TIME leaves the registers. After SAVE_THREAD.
 .macro SWITCH_TIME
+    ld 14, {SC_VCPU}(9)
+    ld 15, {SC_VCPU}(5)
     ld 4, {CHARGED_FROM}(13)
     ld 6, {SC_REMAINING}(9)
     ld 7, {SC_CONSUMED}(9)
+    or. 16, 14, 15
     subf 4, 4, 10
     subf 6, 4, 6
     add 7, 7, 4
+    bnel- note_dispatch
     std 6, {SC_REMAINING}(9)
     std 7, {SC_CONSUMED}(9)
     ld 4, {RELEASE_HEAD}(13)
@@ -253,6 +253,59 @@ core::arch::global_asm!(
     std 6, {NTFN_STATE}(24)
 .L2\@:
 .endm
+
+// A guest's processor time begins or ends (Kernel::note_dispatch): r14 = VCPU of the time that ends, r15 = of the time
+// that begins, 0: none; r10 = now, r0 = 0. r16 to r19 are scratch.
+note_dispatch:
+    cmpdi 14, 0
+    beq- 2f
+    ld 16, {V_REST}(14)
+    ld 17, {V_PAUSE}(14)
+    ld 18, {V_COUNTER}(14)
+    cmpdi 16, {REST_NONE}
+    cmpdi 1, 17, {PAUSED}
+    bne- 1f
+    beq- 1, 1f
+    std 10, {V_READY_SINCE}(14)
+1:  cmpdi 18, 0
+    beq- 2f
+    lwbrx 16, 0, 18
+    addi 16, 16, 1
+    stwbrx 16, 0, 18
+2:  cmpdi 15, 0
+    beqlr
+    ld 16, {V_DISPATCHES}(15)
+    ld 17, {V_READY_SINCE}(15)
+    ld 18, {V_READY_TICKS}(15)
+    addi 16, 16, 1
+    cmpdi 17, 0
+    std 16, {V_DISPATCHES}(15)
+    beq- 3f
+    subf 17, 17, 10
+    add 18, 18, 17
+    std 0, {V_READY_SINCE}(15)
+    std 18, {V_READY_TICKS}(15)
+3:  ld 16, {V_SLEPT}(15)
+    ld 19, {V_COUNTER}(15)
+    li 17, {PREEMPTED}
+    cmpdi 16, 0
+    beq+ 4f
+    li 17, {CEDED}
+    std 0, {V_SLEPT}(15)
+4:  cmpdi 19, 0
+    std 17, {V_DISPATCH_REASON}(15)
+    beqlr
+    lwbrx 16, 0, 19
+    ld 17, {V_TOLD_TICKS}(15)
+    addi 16, 16, 1
+    subf 18, 17, 18
+    stwbrx 16, 0, 19
+    cmpldi 18, {STOLEN_NOTE}
+    bltlr+
+    li 16, 1
+    std 16, {V_ENTRY_WANTED}(15)
+    std 16, {V_ATTENTION}(15)
+    blr
 
     .globl fast_send
 fast_send:
@@ -534,6 +587,22 @@ fast_answer_fault:
     REPLY_PREV = const offset_of!(Reply, prev),
     REPLY_NEXT = const offset_of!(Reply, next),
     SC_IN_RELEASE = const offset_of!(SchedContext, in_release_queue),
+    V_REST = const offset_of!(Vcpu, rest),
+    V_PAUSE = const offset_of!(Vcpu, pause),
+    V_COUNTER = const offset_of!(Vcpu, dispatch_counter),
+    V_READY_SINCE = const offset_of!(Vcpu, ready_since),
+    V_READY_TICKS = const offset_of!(Vcpu, ready_ticks),
+    V_TOLD_TICKS = const offset_of!(Vcpu, told_ticks),
+    V_DISPATCHES = const offset_of!(Vcpu, dispatches),
+    V_DISPATCH_REASON = const offset_of!(Vcpu, dispatch_reason),
+    V_SLEPT = const offset_of!(Vcpu, slept),
+    V_ENTRY_WANTED = const offset_of!(Vcpu, entry_wanted),
+    V_ATTENTION = const offset_of!(Vcpu, attention),
+    REST_NONE = const rest::NONE,
+    PAUSED = const pause::PAUSED,
+    PREEMPTED = const dispatch::PREEMPTED,
+    CEDED = const dispatch::CEDED,
+    STOLEN_NOTE = const STOLEN_NOTE,
     SC_VCPU = const offset_of!(SchedContext, vcpu),
     SC_REPLENISH = const offset_of!(SchedContext, replenish_at),
     SC_REMAINING = const offset_of!(SchedContext, remaining),

@@ -20,6 +20,7 @@ use crate::percore::arch_word;
 use core::mem::offset_of;
 use partita_abi::syscall;
 use partita_kernel_core::object::{Context, Core, Tcb};
+use partita_kernel_core::quick::Local;
 
 /// Real memory that the vectors and their common code occupy: `[0, LOW_END)`.
 pub const LOW_END: u64 = 0x1_0000;
@@ -182,14 +183,20 @@ exception_in_kernel:
     .globl syscall_from_pd
 syscall_from_pd:
     bl {kernel_local_syscall}
-    cmpdi 3, 0
-    bne+ 5f
+    cmpdi 3, {SETTLED}
+    cmpdi 5, 3, {UNSETTLED}
+    beq+ 5f
     mfspr 3, {HSPRG0}
     ld 11, {CURRENT}(3)
+    cmpdi 11, 0
+    beq- 6f
     .irp n, 14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
     std \n, {GPR} + 8*\n(11)
     .endr
+    beq- 5, 6f
     bl {kernel_syscall}
+    b return_to_current
+6:  bl {kernel_go_on}
     b return_to_current
 // The same thread goes on: r14 to r31 are as it left them, by the calling convention; LR, CTR, XER and r0 are 0.
 5:  mfspr 13, {HSPRG0}
@@ -310,6 +317,9 @@ exception_from_idle:
     kernel_crash = sym crate::panic::kernel_crash,
     kernel_local_syscall = sym crate::entry::kernel_local_syscall,
     kernel_syscall = sym crate::entry::kernel_syscall,
+    kernel_go_on = sym crate::entry::go_on,
+    SETTLED = const Local::Settled as u64,
+    UNSETTLED = const Local::Unsettled as u64,
     kernel_exception = sym crate::entry::kernel_exception,
     kernel_idle_exception = sym crate::entry::kernel_idle_exception,
 );
