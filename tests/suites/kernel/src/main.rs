@@ -16,6 +16,8 @@ mod device;
 #[cfg(target_arch = "powerpc64")]
 mod fastpath;
 #[cfg(target_arch = "powerpc64")]
+mod fastsignal;
+#[cfg(target_arch = "powerpc64")]
 mod fault;
 #[cfg(target_arch = "powerpc64")]
 mod frame;

@@ -2,8 +2,8 @@
 //! The table of cases.
 
 use crate::{
-    bind, cnode, device, fastpath, fault, frame, interrupt, ipc, leak, misuse, retype, revoke,
-    rights, sched, vspace,
+    bind, cnode, device, fastpath, fastsignal, fault, frame, interrupt, ipc, leak, misuse, retype,
+    revoke, rights, sched, vspace,
 };
 use testkit::Case;
 use testkit::runner::CASE_TIMEOUT_US;
@@ -18,6 +18,7 @@ const AREAS: &[&[Case]] = &[
     rights::CASES,
     bind::CASES,
     fastpath::CASES,
+    fastsignal::CASES,
     sched::CASES,
     fault::CASES,
     frame::CASES,
