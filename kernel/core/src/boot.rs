@@ -8,6 +8,7 @@ use crate::cap::{Cap, Frame, Untyped};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::object::{Ref, SchedContext, Slot, Tcb, ThreadState, tcb_slot};
+use crate::sched::replenish;
 use partita_abi::bootinfo::{BOOTINFO_MAGIC, BootInfo, ImageFrames, ImageInfo, UntypedDesc};
 use partita_abi::{CapRights, ObjectType, address_space as space, init_cnode, limits};
 use zerocopy::{FromZeros, IntoBytes};
@@ -272,10 +273,7 @@ impl<M: Machine> Kernel<'_, M> {
         context.core.set(self.core.id.get());
         context.budget.set(self.microseconds(ROOT_BUDGET_US));
         context.period.set(self.microseconds(ROOT_BUDGET_US));
-        context.remaining.set(context.budget.get() as i64);
-        context
-            .replenish_at
-            .set(self.m.now() + context.period.get());
+        replenish(context, self.m.now());
         context.tcb.set(Some(tcb));
         let t = self.at(tcb);
         self.mark_tcb_slots(tcb);
@@ -302,6 +300,7 @@ impl<M: Machine> Kernel<'_, M> {
         t.mcp.set(space::MAX_PRIORITY as u64);
         t.core.set(self.core.id.get());
         t.sched_context.set(Some(sc));
+        self.set_owner(sc, Some(tcb));
         t.context.pc.set(image.root_entry);
         t.context.gpr[3].set(BOOTINFO_VADDR);
         self.set_state(tcb, ThreadState::Running);

@@ -28,7 +28,7 @@ impl<M: Machine> Kernel<'_, M> {
                     Cap::Endpoint { ep, badge, rights }
                         if rights == CapRights::ALL && badge != 0 =>
                     {
-                        self.cancel_badged_sends(ep, badge);
+                        self.cancel_badged_sends(ep, badge)?;
                     }
                     Cap::Endpoint { rights, .. } if rights == CapRights::ALL => {}
                     _ => return Err(SysError::IllegalOperation.into()),

@@ -93,7 +93,7 @@ impl<M: Machine> Kernel<'_, M> {
         }
         let root = self.at(self.tcb_slot(tcb, tcb_slot::CSPACE)).cap();
         let Found { slot, bits, radix } = self.resolve(root, cptr, WORD)?;
-        if bits < WORD && radix < WORD {
+        if bits < WORD && radix < WORD && !self.needs_slow_path(tcb) {
             t.near_cnode
                 .set(slot.addr() - 32 * ((cptr >> bits) & mask(radix)));
             t.near_left.set(bits.into());
@@ -128,6 +128,9 @@ impl<M: Machine> Kernel<'_, M> {
         t.fast_cnode.set(0);
         t.fast_cnode_slots.set(0);
         t.near_cnode.set(0);
+        if self.needs_slow_path(tcb) {
+            return;
+        }
         let mut cap = self.at(self.tcb_slot(tcb, tcb_slot::CSPACE)).cap();
         let mut bits = WORD;
         // A pointer below 2^radix walks zero guards and zero indexes down to the last CNode.

@@ -10,6 +10,7 @@ use crate::error::Outcome;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::object::{Ref, Slot, TCB_SLOTS, ThreadState};
+use partita_abi::CapRights;
 
 impl<M: Machine> Kernel<'_, M> {
     /// Deletes everything derived from the capability in `slot`.
@@ -35,17 +36,10 @@ impl<M: Machine> Kernel<'_, M> {
             }
             let remainder = match cap {
                 Cap::Zombie(z) => Some(z),
-                _ => self.finalise(slot, cap),
+                _ => self.finalise(slot, cap)?,
             };
             let Some(zombie) = remainder else {
-                let irq = match cap {
-                    Cap::IrqHandler { index } if self.is_final(slot) => Some(index),
-                    _ => None,
-                };
                 self.empty_slot(slot);
-                if let Some(index) = irq {
-                    self.release_irq(index);
-                }
                 return Ok(());
             };
             self.set_cap(slot, &Cap::Zombie(zombie));
@@ -110,8 +104,8 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     /// Ends what the capability stands for. What is left to do for a container comes back as a
-    /// zombie.
-    fn finalise(&self, slot: Ref<Slot>, cap: Cap) -> Option<Zombie> {
+    /// zombie. Preemptible: then the capability is still there, without rights, and this is called again.
+    fn finalise(&self, slot: Ref<Slot>, cap: Cap) -> Outcome<Option<Zombie>> {
         let last = self.is_final(slot);
         match cap {
             Cap::Frame(f) => {
@@ -126,33 +120,53 @@ impl<M: Machine> Kernel<'_, M> {
                 }
             }
             _ if !last => {}
-            Cap::Endpoint { ep, .. } => self.cancel_all_ipc(ep),
-            Cap::Notification { ntfn, .. } => self.finalise_notification(ntfn),
+            Cap::Endpoint { ep, badge, .. } => {
+                // Who is woken must not come back by this very capability.
+                let rights = CapRights::NONE;
+                self.set_cap(slot, &Cap::Endpoint { ep, badge, rights });
+                self.cancel_all_ipc(ep)?;
+            }
+            Cap::Notification { ntfn, badge, .. } => {
+                let rights = CapRights::NONE;
+                self.set_cap(
+                    slot,
+                    &Cap::Notification {
+                        ntfn,
+                        badge,
+                        rights,
+                    },
+                );
+                self.finalise_notification(ntfn)?;
+            }
             Cap::Reply { reply, .. } => self.finalise_reply(reply),
             Cap::CNode { addr, radix, .. } => {
-                return Some(Zombie {
+                return Ok(Some(Zombie {
                     slots: addr,
                     addr,
                     kind: radix,
                     remaining: 1 << radix,
-                });
+                }));
             }
             Cap::Thread(t) => {
                 self.unbind_notification(t);
-                self.detach_sched_context(t);
                 self.suspend(t);
+                if let Some(own) = self.at(t).own_context.get() {
+                    self.set_owner(own, None);
+                }
+                self.detach_sched_context(t);
                 if let Some(v) = Ref::new(self.at(t).vcpu.get()) {
                     self.detach_vcpu(v);
                 }
-                return Some(Zombie {
+                return Ok(Some(Zombie {
                     slots: self.tcb_slot(t, 0).addr(),
                     addr: t.addr(),
                     kind: Zombie::TCB,
                     remaining: TCB_SLOTS as u64,
-                });
+                }));
             }
             Cap::SchedContext(sc) => self.finalise_sched_context(sc),
-            Cap::Timer(timer) => self.finalise_timer(timer),
+            Cap::Timer(timer) => self.finalise_timer(timer)?,
+            Cap::IrqHandler { index } => self.release_irq(index)?,
             Cap::PageTable {
                 addr,
                 mapping: Some(mapping),
@@ -168,12 +182,11 @@ impl<M: Machine> Kernel<'_, M> {
             }
             Cap::Hpt { addr, lpid, .. } => self.finalise_hpt(addr, lpid),
             Cap::HptGfns { addr, .. } => self.finalise_gfns(addr),
-            Cap::VCpu(v) => self.finalise_vcpu(v),
+            Cap::VCpu(v) => self.finalise_vcpu(v)?,
             Cap::Null
             | Cap::Untyped(_)
             | Cap::Zombie(_)
             | Cap::IrqControl
-            | Cap::IrqHandler { .. }
             | Cap::SchedControl { .. }
             | Cap::PlatformControl
             | Cap::PageTable { mapping: None, .. }
@@ -181,18 +194,7 @@ impl<M: Machine> Kernel<'_, M> {
             | Cap::LpidControl
             | Cap::AsidControl => {}
         }
-        None
-    }
-
-    /// Deletes a capability that is known to be simple (a notification): no container, no end.
-    pub(crate) fn delete_simple(&self, slot: Ref<Slot>) {
-        let cap = self.at(slot).cap();
-        if let Cap::Notification { ntfn, .. } = cap
-            && self.is_final(slot)
-        {
-            self.finalise_notification(ntfn);
-        }
-        self.empty_slot(slot);
+        Ok(None)
     }
 
     /// Stops a thread (seL4: suspend).
@@ -202,6 +204,7 @@ impl<M: Machine> Kernel<'_, M> {
         self.make_unready(t);
         self.set_state(t, ThreadState::Inactive);
         self.at(t).fault_label.set(0);
+        self.give_back_time(t);
     }
 }
 

@@ -2,7 +2,7 @@
 //! Endpoints: sending, receiving and the transfer of messages.
 
 use crate::cap::Cap;
-use crate::error::LookupFailure;
+use crate::error::{LookupFailure, Outcome};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::object::{
@@ -118,6 +118,9 @@ impl<M: Machine> Kernel<'_, M> {
                 s.blocked_on.set(ep_ref.addr());
                 s.send_badge.set(send.badge);
                 s.send_flags.set(send.flags);
+                if send.badge == ep.cancel_badge.get() {
+                    ep.cancel_next.set(None);
+                }
                 link_by_priority(self, sender, &ep.head, &ep.tail);
                 ep.enter(EndpointState::Send);
             }
@@ -157,6 +160,10 @@ impl<M: Machine> Kernel<'_, M> {
             && r.sched_context.is_none()
             && let Some(sc) = self.at(sender).sched_context.get()
         {
+            if self.at(sc).owner.is(sender) {
+                // No answer brings it back: it is the receiver's from now on.
+                self.set_owner(sc, Some(receiver));
+            }
             self.donate(sc, receiver);
         }
         self.make_ready(receiver);
@@ -178,6 +185,7 @@ impl<M: Machine> Kernel<'_, M> {
         {
             // The reply object is taken from whoever waits with it or for it.
             self.cancel_ipc(other, true);
+            self.give_back_time(other);
         }
         if let Some(ntfn) = r.bound_notification.get() {
             if self.take_signal(receiver, ntfn) {
@@ -186,6 +194,9 @@ impl<M: Machine> Kernel<'_, M> {
             if blocking {
                 self.return_sched_context(ntfn, receiver);
             }
+        }
+        if blocking {
+            self.give_back_time(receiver);
         }
         let ep = self.at(ep_ref);
         ep.receive_from(self.at(receiver).core.get());
@@ -237,6 +248,10 @@ impl<M: Machine> Kernel<'_, M> {
             self.set_state(sender, ThreadState::Running);
             self.make_ready(sender);
         }
+        if r.sched_context.is_none() {
+            // The message came without time.
+            self.make_ready(receiver);
+        }
     }
 
     /// Nobody will answer `caller`'s call or fault: it stops, and repeats the call when it is resumed.
@@ -246,10 +261,14 @@ impl<M: Machine> Kernel<'_, M> {
         }
         self.at(caller).fault_label.set(0);
         self.set_state(caller, ThreadState::Inactive);
+        self.give_back_time(caller);
     }
 
     /// Takes a thread out of an endpoint's queue.
     fn unqueue(&self, t: Ref<Tcb>, ep: &Endpoint) {
+        if ep.cancel_next.is(t) {
+            ep.cancel_next.set(self.at(t).queue_next.get());
+        }
         unlink(self, t, &ep.head, &ep.tail);
         self.at(t).blocked_on.set(0);
         if ep.head.is_none() {
@@ -264,6 +283,7 @@ impl<M: Machine> Kernel<'_, M> {
             ThreadState::BlockedOnReceive | ThreadState::BlockedOnSend => {
                 if let Some(ep) = Ref::<Endpoint>::new(addr) {
                     let ep = self.at(ep);
+                    ep.cancel_next.set(None);
                     unlink(self, t, &ep.head, &ep.tail);
                     link_by_priority(self, t, &ep.head, &ep.tail);
                 }
@@ -289,14 +309,15 @@ impl<M: Machine> Kernel<'_, M> {
         receiver: Ref<Tcb>,
     ) {
         let s = self.at(sender);
-        if let Some(v) = self.vcpu_of(sender) {
-            self.transfer_exit(self.at(v), badge, receiver);
-            return;
-        }
         if s.fault_label.get() != 0 {
+            // Of a vCPU's thread only the end of its budget is a fault.
             let length = self.fault_message(sender, receiver);
             let info = MessageInfo::new(s.fault_label.get(), 0, 0, length as u64);
             self.set_received(receiver, badge, info);
+            return;
+        }
+        if let Some(v) = self.vcpu_of(sender) {
+            self.transfer_exit(self.at(v), badge, receiver);
             return;
         }
         let info = MessageInfo(s.context.gpr[reg::INFO].get());
@@ -455,27 +476,39 @@ impl<M: Machine> Kernel<'_, M> {
         pc.set(pc.get().wrapping_sub(4));
     }
 
-    /// Everybody who waits at an endpoint repeats the system call, or the fault.
-    pub(crate) fn cancel_all_ipc(&self, ep_ref: Ref<Endpoint>) {
+    /// Everybody who waits at an endpoint repeats the system call; a fault stops there. Preemptible.
+    pub(crate) fn cancel_all_ipc(&self, ep_ref: Ref<Endpoint>) -> Outcome {
         let ep = self.at(ep_ref);
         while let Some(t) = ep.head.get() {
             self.restart_sender(t);
+            if !ep.head.is_none() {
+                self.preemption_point()?;
+            }
         }
+        Ok(())
     }
 
-    /// The senders with `badge` repeat their system calls. Fails to finish if an interrupt is pending.
-    pub(crate) fn cancel_badged_sends(&self, ep_ref: Ref<Endpoint>, badge: u64) {
+    /// The senders with `badge` repeat their system calls. Preemptible: the endpoint keeps the place.
+    pub(crate) fn cancel_badged_sends(&self, ep_ref: Ref<Endpoint>, badge: u64) -> Outcome {
         let ep = self.at(ep_ref);
         if !ep.is(EndpointState::Send) {
-            return;
+            return Ok(());
         }
         let mut next = ep.head.get();
+        if ep.cancel_badge.replace(badge) == badge && !ep.cancel_next.is_none() {
+            next = ep.cancel_next.get();
+        }
         while let Some(t) = next {
             next = self.at(t).queue_next.get();
+            ep.cancel_next.set(next);
             if self.at(t).send_badge.get() == badge {
                 self.restart_sender(t);
             }
+            if next.is_some() {
+                self.preemption_point()?;
+            }
         }
+        Ok(())
     }
 
     fn restart_sender(&self, t: Ref<Tcb>) {
@@ -499,7 +532,9 @@ impl<M: Machine> Kernel<'_, M> {
         }
         self.pop_reply(reply, receiver);
         let r = self.at(receiver);
-        if let Some(v) = self.vcpu_of(receiver) {
+        if r.fault_label.get() == 0
+            && let Some(v) = self.vcpu_of(receiver)
+        {
             self.vcpu_reply(receiver, v, sender);
             return;
         }
@@ -520,6 +555,8 @@ impl<M: Machine> Kernel<'_, M> {
         }
         if self.runnable(receiver) {
             self.make_ready(receiver);
+        } else {
+            self.give_back_time(receiver);
         }
     }
 
@@ -560,6 +597,7 @@ impl<M: Machine> Kernel<'_, M> {
                 tcb.fault_label.set(0);
                 self.make_unready(t);
                 self.set_state(t, ThreadState::Inactive);
+                self.give_back_time(t);
             }
         }
     }

@@ -74,7 +74,7 @@ impl<M: Machine> Kernel<'_, M> {
                 if !rights.contains(CapRights::WRITE) {
                     return Err(SysError::InvalidCapability(1).into());
                 }
-                self.replace_simple(self.irq_slot(index), from, &cap);
+                self.replace_notification(self.irq_slot(index), from, &cap)?;
                 if irq.pending_ack.get() == 0 {
                     self.m.irq_ack(irq.source.get());
                 }
@@ -82,7 +82,7 @@ impl<M: Machine> Kernel<'_, M> {
             InvocationLabel::IRQClearIRQHandler => {
                 if let Some(slot) = self.irq_slot(index).and_then(|s| self.slot_ref(s)) {
                     self.m.irq_mask(irq.source.get());
-                    self.delete_simple(slot);
+                    self.delete(slot, true)?;
                 }
             }
             _ => return Err(SysError::IllegalOperation.into()),
@@ -91,23 +91,25 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     /// Puts a copy of a notification capability into a slot of the kernel's own.
-    fn replace_simple(&self, slot: Option<&Slot>, from: Ref<Slot>, cap: &Cap) {
+    fn replace_notification(&self, slot: Option<&Slot>, from: Ref<Slot>, cap: &Cap) -> Outcome {
         if let Some(slot) = slot.and_then(|s| self.slot_ref(s)) {
-            self.delete_simple(slot);
+            self.delete(slot, true)?;
             self.insert(cap, from, slot);
         }
+        Ok(())
     }
 
     /// The last capability to an interrupt handler is gone.
-    pub(crate) fn release_irq(&self, index: usize) {
+    pub(crate) fn release_irq(&self, index: usize) -> Outcome {
         let Some(irq) = self.g.irqs.get(index) else {
-            return;
+            return Ok(());
         };
         self.m.irq_mask(irq.source.get());
         if let Some(slot) = self.slot_ref(&irq.notification) {
-            self.delete_simple(slot);
+            self.delete(slot, true)?;
         }
         irq.used.set(0);
+        Ok(())
     }
 
     /// A device interrupt arrived on this core; the source stays masked until Ack.
@@ -141,7 +143,7 @@ impl<M: Machine> Kernel<'_, M> {
                 if !rights.contains(CapRights::WRITE) {
                     return Err(SysError::InvalidCapability(1).into());
                 }
-                self.replace_simple(Some(&timer.notification), from, &cap);
+                self.replace_notification(Some(&timer.notification), from, &cap)?;
             }
             _ => return Err(SysError::IllegalOperation.into()),
         }
@@ -195,10 +197,11 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
-    pub(crate) fn finalise_timer(&self, r: Ref<Timer>) {
+    pub(crate) fn finalise_timer(&self, r: Ref<Timer>) -> Outcome {
         self.disarm(r);
-        if let Some(slot) = self.slot_ref(&self.at(r).notification) {
-            self.delete_simple(slot);
+        match self.slot_ref(&self.at(r).notification) {
+            Some(slot) => self.delete(slot, true),
+            None => Ok(()),
         }
     }
 

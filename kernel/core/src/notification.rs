@@ -2,6 +2,7 @@
 //! Notifications.
 
 use crate::cap::Cap;
+use crate::error::Outcome;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::object::{Notification, NotificationState, Ref, Slot, Tcb, ThreadState};
@@ -79,20 +80,27 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
-    /// Everybody who waits repeats the system call.
-    pub(crate) fn cancel_all_signals(&self, ntfn_ref: Ref<Notification>) {
+    /// Everybody who waits repeats the system call. Preemptible.
+    fn cancel_all_signals(&self, ntfn_ref: Ref<Notification>) -> Outcome {
         let ntfn = self.at(ntfn_ref);
         while let Some(t) = ntfn.head.get() {
             self.cancel_ipc(t, true);
             self.set_state(t, ThreadState::Restart);
             self.make_ready(t);
+            if !ntfn.head.is_none() {
+                self.preemption_point()?;
+            }
         }
+        Ok(())
     }
 
     /// Binds a notification to a thread.
     pub(crate) fn bind_notification(&self, t: Ref<Tcb>, ntfn: Ref<Notification>) {
         self.at(t).bound_notification.set(Some(ntfn));
         self.at(ntfn).bound_tcb.set(Some(t));
+        if let Some(sc) = self.at(ntfn).sched_context.get() {
+            self.holder_changed(sc);
+        }
     }
 
     /// Ends the binding of a thread's notification.
@@ -102,16 +110,16 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
-    /// The last capability to a notification goes.
-    pub(crate) fn finalise_notification(&self, ntfn_ref: Ref<Notification>) {
+    /// The last capability to a notification goes. Preemptible.
+    pub(crate) fn finalise_notification(&self, ntfn_ref: Ref<Notification>) -> Outcome {
         let ntfn = self.at(ntfn_ref);
-        if let Some(sc) = ntfn.sched_context.take() {
-            self.at(sc).notification.set(None);
+        if let Some(sc) = ntfn.sched_context.get() {
+            self.unbind_sc_notification(sc);
         }
         if let Some(t) = ntfn.bound_tcb.take() {
             self.at(t).bound_notification.set(None);
         }
-        self.cancel_all_signals(ntfn_ref);
+        self.cancel_all_signals(ntfn_ref)
     }
 
     /// Signals through the capability in `slot`, if it is one that may.

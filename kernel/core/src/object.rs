@@ -197,6 +197,8 @@ pub struct Tcb {
     pub flags: Cell<u64>,
     /// Scheduling context that YieldTo of this thread waits for.
     pub yield_to: Link<SchedContext>,
+    /// The thread's own scheduling context, also while it is lent through a call.
+    pub own_context: Link<SchedContext>,
     /// The VCPU of a thread that is a guest's processor.
     pub vcpu: Cell<u64>,
     /// Kind of thread, see [`thread_kind`].
@@ -237,6 +239,8 @@ pub mod thread_kind {
     pub const USER: u64 = 0;
     /// A guest's processor.
     pub const VCPU: u64 = 1;
+    /// A thread of a PD that waits behind the target of its YieldTo; [`USER`] again before it runs.
+    pub const YIELDED: u64 = 2;
 }
 
 /// State of a thread.
@@ -285,8 +289,14 @@ pub struct Endpoint {
     /// [`EndpointState`] as a number in bits 7:0; above it the core whose fast path may use it: that of
     /// all its receivers.
     pub state: Cell<u64>,
+    /// Where CancelBadgedSends stopped: no sender before this one has the badge `cancel_badge`. None: at
+    /// the first.
+    pub cancel_next: Link<Tcb>,
+    /// Meaningful with `cancel_next`.
+    pub cancel_badge: Cell<u64>,
 }
 impl Object for Endpoint {}
+const _: () = assert!(size_of::<Endpoint>() <= 64);
 
 impl Endpoint {
     /// Home of an endpoint whose receivers run on several cores.
@@ -379,6 +389,8 @@ impl Object for Reply {}
 pub struct SchedContext {
     /// Thread that runs on it.
     pub tcb: Link<Tcb>,
+    /// Thread whose own it is: it returns there in the end. None for that of a notification.
+    pub owner: Link<Tcb>,
     /// Youngest call that it was donated through.
     pub reply: Link<Reply>,
     /// Notification that it is bound to.
@@ -393,6 +405,8 @@ pub struct SchedContext {
     pub remaining: Cell<i64>,
     /// Timebase at which the budget comes back.
     pub replenish_at: Cell<u64>,
+    /// Ticks that were used beyond the budget while it was lent, and are not paid for yet.
+    pub overrun: Cell<u64>,
     /// Ticks used since the last Consumed.
     pub consumed: Cell<u64>,
     /// Badge of timeout faults.
@@ -405,10 +419,31 @@ pub struct SchedContext {
     pub in_release_queue: Cell<u64>,
     /// Flags of ConfigureFlags.
     pub flags: Cell<u64>,
+    /// What takes effect when it is back with its owner.
+    pub pending: PendingParameters,
     /// The VCPU whose thread it belongs to: its dispatch counter follows this scheduling context.
     pub vcpu: Link<crate::vcpu::Vcpu>,
 }
 impl Object for SchedContext {}
+
+const _: () = assert!(size_of::<SchedContext>() <= 256);
+
+/// Parameters that SchedControl gave a scheduling context while it was lent.
+#[repr(C)]
+pub struct PendingParameters {
+    /// 1 if there are any.
+    pub valid: Cell<u64>,
+    /// See [`SchedContext::core`].
+    pub core: Cell<u64>,
+    /// See [`SchedContext::budget`].
+    pub budget: Cell<u64>,
+    /// See [`SchedContext::period`].
+    pub period: Cell<u64>,
+    /// See [`SchedContext::badge`].
+    pub badge: Cell<u64>,
+    /// See [`SchedContext::flags`].
+    pub flags: Cell<u64>,
+}
 
 /// Timer: 64 bytes.
 #[repr(C)]

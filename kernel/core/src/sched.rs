@@ -7,7 +7,9 @@
 
 use crate::kernel::Kernel;
 use crate::machine::Machine;
-use crate::object::{Core, Link, Ref, SchedContext, Tcb, ThreadState, entry, reschedule, tcb_slot};
+use crate::object::{
+    Core, Link, Ref, SchedContext, Tcb, ThreadState, entry, reschedule, tcb_slot, thread_kind,
+};
 use partita_abi::{FaultLabel, limits};
 
 impl<M: Machine> Kernel<'_, M> {
@@ -98,8 +100,17 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     /// A thread became runnable: it runs at the end of this kernel entry if it is the best.
+    ///
+    /// One without a scheduling context gets that of the notification it is bound to, if nobody runs on it:
+    /// a passive thread does not depend on where it was when its time was taken.
     pub(crate) fn make_ready(&self, t: Ref<Tcb>) {
         let tcb = self.at(t);
+        if tcb.sched_context.is_none()
+            && self.runnable(t)
+            && let Some(ntfn) = self.follow(&tcb.bound_notification)
+        {
+            self.lend_sched_context(ntfn, t);
+        }
         if !self.schedulable(t) || tcb.queued.get() != 0 || self.core.current.is(t) {
             return;
         }
@@ -185,6 +196,11 @@ impl<M: Machine> Kernel<'_, M> {
     /// Ends a kernel entry: afterwards `core.current` is what runs.
     pub fn finish(&self) {
         if let Some(c) = self.current()
+            && self.at(c).sched_context.is_none()
+        {
+            self.make_ready(c);
+        }
+        if let Some(c) = self.current()
             && self.at(c).core.get() != self.core.id.get()
         {
             // Its scheduling context, or a new one, belongs to another core: it goes on there.
@@ -208,6 +224,11 @@ impl<M: Machine> Kernel<'_, M> {
             self.core.reschedule.set(0);
             let next = self.choose(if current_ok { current } else { None }, again);
             self.core.current.set(next);
+            if let Some(t) = next
+                && self.at(t).kind.get() == thread_kind::YIELDED
+            {
+                self.complete_yield_to(t);
+            }
             if self.switch_time(next) && self.may_enter(next) {
                 break;
             }
@@ -279,13 +300,11 @@ impl<M: Machine> Kernel<'_, M> {
             if now >= sc.replenish_at.get() {
                 replenish(sc, now);
             }
-            let round_robin = sc.budget.get() == sc.period.get();
-            if sc.remaining.get() <= 0 && round_robin && sc.reply.is_none() {
-                // Its own time, all of it: a turn that took too long is just over, nothing is owed.
-                sc.remaining.set(sc.budget.get() as i64);
-            }
-            if sc.remaining.get() <= 0 {
-                self.postpone(r);
+            let grace = match next {
+                Some(t) if self.has_grace(t, sc) => self.grace(),
+                _ => 0,
+            };
+            if sc.remaining.get() <= -grace && !self.next_turn(r, now) {
                 self.core.current.set(None);
                 if let Some(v) = self
                     .follow(&self.core.current_sc)
@@ -400,10 +419,9 @@ impl<M: Machine> Kernel<'_, M> {
         self.expire_timers(now);
         if let (Some(t), Some(sc)) = (self.current(), self.core.current_sc.get()) {
             let context = self.at(sc);
-            let grace = self.microseconds(limits::DONATION_GRACE_US as u64) as i64;
             let left = context.remaining.get();
             if left <= 0 {
-                if self.has_grace(t, context) && left > -grace {
+                if self.has_grace(t, context) && left > -self.grace() {
                     // Its answer takes the slow path, which looks at the time.
                     self.at(t).cspace_epoch.set(u64::MAX);
                 } else {
@@ -418,33 +436,49 @@ impl<M: Machine> Kernel<'_, M> {
         !sc.reply.is_none() && self.at(self.tcb_slot(t, tcb_slot::TIMEOUT)).is_empty()
     }
 
+    /// How long a thread may go on on lent time after the end of the budget, ticks.
+    fn grace(&self) -> i64 {
+        self.microseconds(limits::DONATION_GRACE_US as u64) as i64
+    }
+
     fn budget_expired(&self, t: Ref<Tcb>, r: Ref<SchedContext>, now: u64) {
         let sc = self.at(r);
-        let round_robin = sc.budget.get() == sc.period.get();
-        if round_robin {
-            sc.replenish_at.set(now);
-            if sc.reply.is_none() && sc.remaining.get() < 0 {
-                // Its own time: an overrun is the kernel's (or the simulator's), its turn is just over.
-                sc.remaining.set(0);
-            }
-            replenish(sc, now);
-        }
         let timeout_handler = !self.at(self.tcb_slot(t, tcb_slot::TIMEOUT)).is_empty();
-        if !round_robin && timeout_handler {
+        if sc.budget.get() != sc.period.get() && timeout_handler {
             let consumed = self.as_microseconds(sc.consumed.get());
             self.fault_of(t, FaultLabel::Timeout, &[sc.badge.get(), consumed]);
-            return;
-        }
-        if sc.remaining.get() > 0 {
+        } else if self.next_turn(r, now) {
             self.core.reschedule.set(reschedule::ROTATE);
-        } else {
-            if round_robin {
-                // An overrun beyond a whole budget: wait as long as it took.
-                sc.replenish_at
-                    .set(now.saturating_add(sc.remaining.get().unsigned_abs()));
-            }
-            self.postpone(r);
         }
+    }
+
+    /// The budget is used up: starts a new turn, or lets the scheduling context wait in the release queue
+    /// (false). What was overrun on lent time is paid for: by waiting, or, where the server has answered and time
+    /// is round robin, by a shorter turn if that is enough.
+    fn next_turn(&self, r: Ref<SchedContext>, now: u64) -> bool {
+        let sc = self.at(r);
+        let lent = !sc.reply.is_none();
+        let owed = if lent {
+            sc.remaining.get().min(0).unsigned_abs()
+        } else {
+            sc.overrun.get()
+        };
+        sc.overrun.set(0);
+        if sc.budget.get() == sc.period.get() {
+            // Its own turn may have taken too long, for want of an interrupt: it is just over.
+            sc.remaining.set(0);
+            sc.replenish_at.set(now.saturating_add(owed));
+            if owed == 0 || !lent && owed < sc.budget.get() {
+                replenish(sc, now);
+                sc.remaining.set(sc.remaining.get() - owed as i64);
+                return true;
+            }
+        } else {
+            let earliest = now.saturating_add(owed);
+            sc.replenish_at.set(sc.replenish_at.get().max(earliest));
+        }
+        self.postpone(r);
+        false
     }
 
     /// Asks the machine for an interrupt at the next event of this core.
@@ -456,8 +490,7 @@ impl<M: Machine> Kernel<'_, M> {
             let left = if left > 0 {
                 left as u64
             } else if grace {
-                let grace = self.microseconds(limits::DONATION_GRACE_US as u64);
-                grace.saturating_add_signed(left)
+                (self.grace() + left).max(0) as u64
             } else {
                 0
             };
@@ -519,18 +552,18 @@ impl<M: Machine> Kernel<'_, M> {
     }
 }
 
-/// A new period: the budget comes back; an overrun stays charged.
-fn replenish(sc: &SchedContext, now: u64) {
-    let budget = sc.budget.get() as i64;
-    let left = sc.remaining.get();
-    sc.remaining
-        .set(if left < 0 { left + budget } else { budget });
-    let next = sc.replenish_at.get().saturating_add(sc.period.get());
-    sc.replenish_at.set(if next > now {
-        next
-    } else {
-        now + sc.period.get()
-    });
+/// A new turn or period: the budget comes back; an overrun stays charged.
+pub(crate) fn replenish(sc: &SchedContext, now: u64) {
+    let (budget, period) = (sc.budget.get(), sc.period.get());
+    sc.remaining.set(sc.remaining.get().min(0) + budget as i64);
+    if budget == period {
+        // Round robin: a turn ends when it is used up and not before, whoever else runs meanwhile.
+        sc.replenish_at.set(u64::MAX);
+        return;
+    }
+    let next = sc.replenish_at.get().saturating_add(period);
+    sc.replenish_at
+        .set(if next > now { next } else { now + period });
 }
 
 fn highest(core: &Core) -> u64 {

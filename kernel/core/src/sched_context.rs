@@ -5,9 +5,10 @@ use crate::cap::Cap;
 use crate::error::{Outcome, SysError};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
-use crate::object::{Ref, SchedContext, Tcb};
+use crate::object::{Ref, SchedContext, Tcb, thread_kind};
+use crate::sched::replenish;
 use crate::syscall::Args;
-use partita_abi::{InvocationLabel, limits};
+use partita_abi::{FaultLabel, InvocationLabel, limits};
 
 /// Longest period, microseconds (one hour).
 const MAX_PERIOD_US: u64 = 3_600_000_000;
@@ -37,27 +38,57 @@ impl<M: Machine> Kernel<'_, M> {
             return Err(SysError::Range(0, 254).into());
         }
         let sc = self.at(r);
-        self.charge_user(r);
-        self.unpostpone(r);
-        let now = self.m.now();
-        sc.budget.set(self.microseconds(budget_us));
-        sc.period.set(self.microseconds(period_us));
-        sc.remaining.set(sc.budget.get() as i64);
-        sc.replenish_at.set(now.saturating_add(sc.period.get()));
-        sc.badge.set(badge);
-        sc.flags.set(flags);
-        let moved = sc.core.get() != core as u64;
-        if let Some(t) = sc.tcb.get() {
-            if moved {
-                self.make_unready(t);
-                self.at(t).core.set(core as u64);
-            }
-            sc.core.set(core as u64);
-            self.make_ready(t);
-        } else {
-            sc.core.set(core as u64);
+        let p = &sc.pending;
+        p.core.set(core as u64);
+        p.budget.set(self.microseconds(budget_us));
+        p.period.set(self.microseconds(period_us));
+        p.badge.set(badge);
+        p.flags.set(flags);
+        p.valid.set(1);
+        if sc.reply.is_none() || self.may_be_extended(sc) {
+            self.apply_pending(r);
+        } else if let Some(t) = sc.tcb.get() {
+            // The way back must not be the fast one.
+            self.at(t).cspace_epoch.set(u64::MAX);
         }
         Ok(0)
+    }
+
+    /// Whether a lent scheduling context may get new parameters at once: on the same core, for a thread that
+    /// waits in its timeout fault for just that.
+    fn may_be_extended(&self, sc: &SchedContext) -> bool {
+        sc.pending.core.get() == sc.core.get()
+            && self
+                .follow(&sc.tcb)
+                .is_some_and(|t| t.fault_label.get() == FaultLabel::Timeout as u64)
+    }
+
+    /// Gives a scheduling context the parameters that SchedControl recorded, and a whole budget.
+    pub(crate) fn apply_pending(&self, r: Ref<SchedContext>) {
+        let sc = self.at(r);
+        let p = &sc.pending;
+        p.valid.set(0);
+        self.charge_user(r);
+        self.unpostpone(r);
+        sc.budget.set(p.budget.get());
+        sc.period.set(p.period.get());
+        sc.overrun.set(0);
+        sc.remaining.set(0);
+        sc.replenish_at.set(self.m.now());
+        replenish(sc, self.m.now());
+        sc.badge.set(p.badge.get());
+        sc.flags.set(p.flags.get());
+        let core = p.core.get();
+        if let Some(t) = sc.tcb.get() {
+            if sc.core.get() != core {
+                self.make_unready(t);
+                self.at(t).core.set(core);
+            }
+            sc.core.set(core);
+            self.make_ready(t);
+        } else {
+            sc.core.set(core);
+        }
     }
 
     pub(crate) fn invoke_sched_context(&self, r: Ref<SchedContext>, args: &Args) -> Outcome<usize> {
@@ -82,8 +113,14 @@ impl<M: Machine> Kernel<'_, M> {
                     {
                         return Err(SysError::IllegalOperation.into());
                     }
+                    self.end_loan(r);
+                    self.set_owner(r, None);
                     sc.notification.set(Some(ntfn));
                     self.at(ntfn).sched_context.set(Some(r));
+                    if let Some(t) = self.at(ntfn).bound_tcb.get() {
+                        // It may have work already, but no time.
+                        self.make_ready(t);
+                    }
                 }
                 _ => return Err(SysError::InvalidCapability(1).into()),
             },
@@ -91,15 +128,16 @@ impl<M: Machine> Kernel<'_, M> {
                 if sc.tcb.is(args.thread) {
                     return Err(SysError::IllegalOperation.into());
                 }
-                self.unbind_thread(r);
-                self.unbind_sc_notification(r);
-                // A loan ends, too: no answer brings it back to the lender.
-                if let Some(reply) = sc.reply.take() {
-                    self.at(reply).sched_context.set(None);
-                }
+                self.unbind_all(r);
             }
             L::SchedContextUnbindObject => match self.cap_arg(args, 0)?.1 {
-                Cap::Thread(t) if sc.tcb.is(t) && t != args.thread => self.unbind_thread(r),
+                Cap::Thread(t) if sc.tcb.is(t) && t != args.thread => {
+                    if sc.owner.is(t) {
+                        self.set_owner(r, None);
+                    }
+                    self.detach_sched_context(t);
+                    self.make_ready(t);
+                }
                 Cap::Notification { ntfn, .. } if sc.notification.is(ntfn) => {
                     self.unbind_sc_notification(r);
                 }
@@ -114,15 +152,48 @@ impl<M: Machine> Kernel<'_, M> {
         Ok(0)
     }
 
-    fn unbind_thread(&self, r: Ref<SchedContext>) {
-        if let Some(t) = self.at(r).tcb.get() {
+    /// Nobody has it or will get it back, no call that it is lent through brings it anywhere.
+    fn unbind_all(&self, r: Ref<SchedContext>) {
+        let sc = self.at(r);
+        self.end_yield_to(r);
+        self.set_owner(r, None);
+        self.end_loan(r);
+        self.unbind_sc_notification(r);
+        if let Some(t) = sc.tcb.get() {
             self.detach_sched_context(t);
+            self.make_ready(t);
+        }
+        if sc.pending.valid.get() != 0 {
+            self.apply_pending(r);
         }
     }
 
-    fn unbind_sc_notification(&self, r: Ref<SchedContext>) {
+    /// Cuts the calls that a scheduling context is lent through off it.
+    pub(crate) fn end_loan(&self, r: Ref<SchedContext>) {
+        if let Some(reply) = self.at(r).reply.take() {
+            self.at(reply).sched_context.set(None);
+        }
+    }
+
+    /// Makes a scheduling context a thread's own, or nobody's.
+    pub(crate) fn set_owner(&self, r: Ref<SchedContext>, owner: Option<Ref<Tcb>>) {
+        let sc = self.at(r);
+        if let Some(old) = sc.owner.take() {
+            self.at(old).own_context.set(None);
+        }
+        if let Some(t) = owner {
+            if let Some(other) = self.at(t).own_context.take() {
+                self.at(other).owner.set(None);
+            }
+            self.at(t).own_context.set(Some(r));
+            sc.owner.set(owner);
+        }
+    }
+
+    pub(crate) fn unbind_sc_notification(&self, r: Ref<SchedContext>) {
         if let Some(ntfn) = self.at(r).notification.take() {
             self.at(ntfn).sched_context.set(None);
+            self.holder_changed(r);
         }
     }
 
@@ -133,43 +204,68 @@ impl<M: Machine> Kernel<'_, M> {
         1
     }
 
-    /// Lets the thread of `r` run before the caller where the priorities allow it.
+    /// Lets the thread of `r` run before the caller, if its priority and core allow it; the caller comes right
+    /// after it. The answer, what was consumed, is as of then.
     fn yield_to(&self, r: Ref<SchedContext>, args: &Args) -> Outcome<usize> {
         let sc = self.at(r);
         let Some(target) = sc.tcb.get() else {
             return Err(SysError::IllegalOperation.into());
         };
-        if target == args.thread || !self.at(args.thread).yield_to.is_none() {
+        let (t, caller) = (self.at(target), self.at(args.thread));
+        if target == args.thread || t.priority.get() > caller.mcp.get() {
             return Err(SysError::IllegalOperation.into());
         }
-        let caller = self.at(args.thread);
-        if self.at(target).priority.get() > caller.mcp.get() {
-            return Err(SysError::IllegalOperation.into());
+        self.end_yield_to(r);
+        if !self.schedulable(target) || t.queued.get() == 0 {
+            // It cannot run, or runs on another core.
+            return Ok(self.answer_consumed(args.thread, r));
         }
-        let same = self.at(target).priority.get() >= caller.priority.get();
-        if self.schedulable(target) && same && self.at(target).core.get() == caller.core.get() {
-            self.dequeue(target);
+        self.dequeue(target);
+        let here = t.core.get() == caller.core.get();
+        if here && t.priority.get() >= caller.priority.get() && self.schedulable(args.thread) {
+            caller.yield_to.set(Some(r));
+            caller.kind.set(thread_kind::YIELDED);
+            sc.yield_from.set(Some(args.thread));
+            self.core.current.set(None);
+            self.enqueue(args.thread, true);
             self.enqueue(target, true);
-            if self.core.current.is(args.thread) {
-                self.core.reschedule.set(crate::object::reschedule::ROTATE);
-            }
+            self.choose_again();
+            self.set_message_register(args.thread, 0, 0);
+            Ok(1)
+        } else {
+            self.enqueue(target, true);
+            Ok(self.answer_consumed(args.thread, r))
         }
-        Ok(self.answer_consumed(args.thread, r))
     }
 
+    /// The thread that yielded to `r` does not wait for it any more, and learns what it consumed.
+    pub(crate) fn end_yield_to(&self, r: Ref<SchedContext>) {
+        if let Some(t) = self.at(r).yield_from.get() {
+            self.answer_consumed(t, r);
+            self.cancel_yield_to(t);
+        }
+    }
+
+    /// As `end_yield_to`, for the thread that waits.
+    pub(crate) fn complete_yield_to(&self, t: Ref<Tcb>) {
+        match self.at(t).yield_to.get() {
+            Some(r) => self.end_yield_to(r),
+            None => self.at(t).kind.set(thread_kind::USER),
+        }
+    }
+
+    /// Forgets that `t` yielded.
     pub(crate) fn cancel_yield_to(&self, t: Ref<Tcb>) {
-        self.at(t).yield_to.set(None);
+        if let Some(r) = self.at(t).yield_to.take() {
+            self.at(r).yield_from.set(None);
+            self.at(t).kind.set(thread_kind::USER);
+        }
     }
 
     /// The last capability to a scheduling context goes.
     pub(crate) fn finalise_sched_context(&self, r: Ref<SchedContext>) {
-        let sc = self.at(r);
+        self.unbind_all(r);
         self.unpostpone(r);
-        self.unbind_thread(r);
-        self.unbind_sc_notification(r);
-        if let Some(reply) = sc.reply.take() {
-            self.at(reply).sched_context.set(None);
-        }
         for core in &self.g.cores {
             if core.current_sc.is(r) {
                 core.current_sc.set(None);

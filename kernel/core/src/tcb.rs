@@ -221,7 +221,9 @@ impl<M: Machine> Kernel<'_, M> {
                     return Err(SysError::IllegalOperation.into());
                 }
                 let s = self.at(sc);
-                if s.tcb.get().is_some_and(|other| other != t) {
+                if s.tcb.get().is_some_and(|other| other != t)
+                    || !s.notification.is_none() && !s.tcb.is(t)
+                {
                     return Err(SysError::IllegalOperation.into());
                 }
                 Some(sc)
@@ -240,7 +242,13 @@ impl<M: Machine> Kernel<'_, M> {
         self.set_priority(t, priority);
         match sc {
             Some(sc) if !tcb.sched_context.is(sc) => self.attach_sched_context(sc, t),
-            None => self.detach_sched_context(t),
+            None => {
+                if let Some(own) = tcb.own_context.get() {
+                    self.set_owner(own, None);
+                }
+                self.detach_sched_context(t);
+                self.make_ready(t);
+            }
             _ => {}
         }
         Ok(())
@@ -248,6 +256,8 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// A thread gets a scheduling context of its own.
     pub(crate) fn attach_sched_context(&self, sc: Ref<SchedContext>, t: Ref<Tcb>) {
+        self.end_loan(sc);
+        self.set_owner(sc, Some(t));
         self.donate(sc, t);
         self.at(sc).vcpu.set(self.vcpu_of(t));
         if self.runnable(t) {
@@ -262,6 +272,7 @@ impl<M: Machine> Kernel<'_, M> {
             self.make_unready(t);
             tcb.sched_context.set(None);
             self.at(sc).tcb.set(None);
+            self.look_again(t);
         }
     }
 
@@ -340,6 +351,8 @@ impl<M: Machine> Kernel<'_, M> {
         }
         if resume & 1 != 0 {
             self.resume(t);
+        } else if self.state(t) == ThreadState::Inactive {
+            self.give_back_time(t);
         }
         Ok(())
     }

@@ -440,18 +440,14 @@ impl<'k, M: Machine> Kernel<'k, M> {
     }
 
     /// The last capability to a VCPU goes.
-    pub(crate) fn finalise_vcpu(&self, r: Ref<Vcpu>) {
+    pub(crate) fn finalise_vcpu(&self, r: Ref<Vcpu>) -> Outcome {
         self.detach_vcpu(r);
         for slot in &self.at(r).routes {
             if let Some(slot) = self.m.address_of(slot) {
-                if let Cap::Endpoint { ep, .. } = self.at(slot).cap()
-                    && self.is_final(slot)
-                {
-                    self.cancel_all_ipc(ep);
-                }
-                self.empty_slot(slot);
+                self.delete(slot, true)?;
             }
         }
+        Ok(())
     }
 
     /// Makes every vCPU of a GSpace leave the guest; before it goes on there, it looks at what has changed

@@ -7,7 +7,7 @@ use partita_kernel_core::cap::{Cap, Zombie};
 use partita_kernel_core::machine::Machine;
 use partita_kernel_core::object::{
     Endpoint, EndpointState, Link, Notification, NotificationState, Ref, Reply, SchedContext, Slot,
-    TCB_SLOTS, Tcb, ThreadState, Timer, tcb_slot,
+    TCB_SLOTS, Tcb, ThreadState, Timer, tcb_slot, thread_kind,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -295,6 +295,10 @@ fn threads(rig: &Rig, w: &World) {
             "dead thread {addr:#x}"
         );
         assert!(t.bound_notification.is_none(), "dead thread {addr:#x}");
+        assert!(
+            t.own_context.is_none() && t.yield_to.is_none(),
+            "dead thread {addr:#x}"
+        );
     }
     for &addr in &w.threads {
         let t = thread(rig, addr);
@@ -362,6 +366,30 @@ fn threads(rig: &Rig, w: &World) {
             let n: &Notification = rig.m.object(n);
             assert_eq!(addr_of(&n.bound_tcb), Some(addr));
         }
+        if let Some(sc) = addr_of(&t.own_context) {
+            assert!(w.contexts.contains(&sc), "thread {addr:#x} owns nothing");
+            let sc: &SchedContext = rig.m.object(sc);
+            assert_eq!(addr_of(&sc.owner), Some(addr));
+        }
+        let yielded = t.kind.get() == thread_kind::YIELDED;
+        assert_eq!(yielded, !t.yield_to.is_none(), "thread {addr:#x}");
+        if let Some(sc) = addr_of(&t.yield_to) {
+            let sc: &SchedContext = rig.m.object(sc);
+            assert_eq!(addr_of(&sc.yield_from), Some(addr));
+        }
+        if let Some(sc) = addr_of(&t.sched_context) {
+            let context: &SchedContext = rig.m.object(sc);
+            time_of(rig, addr, t, context);
+        } else if let Some(n) = addr_of(&t.bound_notification) {
+            // What can run and could have time has it.
+            let n: &Notification = rig.m.object(n);
+            let free = addr_of(&n.sched_context).is_some_and(|sc| {
+                let sc: &SchedContext = rig.m.object(sc);
+                sc.tcb.is_none()
+            });
+            let runnable = matches!(state, ThreadState::Running | ThreadState::Restart);
+            assert!(!(free && runnable), "thread {addr:#x} is stranded");
+        }
         if let Some(sc) = addr_of(&t.sched_context) {
             assert!(w.contexts.contains(&sc), "thread {addr:#x} runs on nothing");
             let sc: &SchedContext = rig.m.object(sc);
@@ -389,6 +417,28 @@ fn threads(rig: &Rig, w: &World) {
             "thread {addr:#x} is {state:?}"
         );
     }
+}
+
+/// Time that is not a thread's own and lent to it through no call: it may only finish on it, by the slow path.
+fn time_of(rig: &Rig, addr: u64, t: &Tcb, sc: &SchedContext) {
+    let elsewhere = match addr_of(&sc.notification) {
+        Some(n) => {
+            let n: &Notification = rig.m.object(n);
+            addr_of(&n.bound_tcb).is_some_and(|b| b != addr)
+        }
+        None => addr_of(&sc.owner) != Some(addr),
+    };
+    if !sc.reply.is_none() || !elsewhere {
+        return;
+    }
+    let state = ThreadState::from_number(t.state.get());
+    assert!(
+        !matches!(state, ThreadState::Inactive | ThreadState::BlockedOnReceive),
+        "thread {addr:#x} is {state:?} and keeps another's time"
+    );
+    let fast =
+        t.cspace_epoch.get() == rig.core().cspace_epoch.get() && t.fast_cnode_slots.get() != 0;
+    assert!(!fast, "thread {addr:#x} could block on the fast path");
 }
 
 /// A doubly linked queue of threads.
@@ -445,6 +495,16 @@ fn queues(rig: &Rig, w: &World) {
             }
         };
         assert_eq!(state.is_none(), q.is_empty(), "endpoint {addr:#x}");
+        if let Some(stop) = addr_of(&ep.cancel_next) {
+            let at = q.iter().position(|&t| t == stop);
+            let done = &q[..at.expect("a cancellation stopped in the queue")];
+            let badge = ep.cancel_badge.get();
+            assert!(
+                done.iter()
+                    .all(|&t| thread(rig, t).send_badge.get() != badge),
+                "a sender with the badge was left out"
+            );
+        }
         for t in q {
             assert_eq!(
                 Some(ThreadState::from_number(thread(rig, t).state.get())),
@@ -582,6 +642,23 @@ fn replies(rig: &Rig, w: &World) {
 fn contexts(rig: &Rig, w: &World) {
     for &addr in &w.contexts {
         let sc: &SchedContext = rig.m.object(addr);
+        if let Some(t) = addr_of(&sc.owner) {
+            assert!(w.threads.contains(&t), "context {addr:#x} has a dead owner");
+            assert_eq!(addr_of(&thread(rig, t).own_context), Some(addr));
+            assert!(
+                sc.notification.is_none(),
+                "context {addr:#x} has two owners"
+            );
+        }
+        if let Some(t) = addr_of(&sc.yield_from) {
+            assert!(w.threads.contains(&t));
+            assert_eq!(addr_of(&thread(rig, t).yield_to), Some(addr));
+        }
+        let lent = !sc.reply.is_none() || addr_of(&sc.tcb) != addr_of(&sc.owner);
+        assert!(
+            lent || sc.pending.valid.get() == 0,
+            "context {addr:#x} has parameters that wait for nothing"
+        );
         if let Some(t) = addr_of(&sc.tcb) {
             assert!(
                 w.threads.contains(&t),

@@ -620,19 +620,33 @@ fn donation_a_chain_is_cut_in_the_middle() {
         got(&rig, &servers[1], 0, 0, &[1]);
         rig.reply_recv(servers[1].t, eps[1], servers[1].reply, &[2]);
         check(&rig);
-        let home = match what {
-            // The stack was cut above the first server: the time stays with the second.
-            0..=2 => {
-                assert_eq!(rig.state(servers[1].t), S::BlockedOnReceive);
-                &servers[1]
-            }
-            _ => &servers[0],
-        };
-        assert!(has_sc(&rig, home, &client), "{what}");
-        if what == 3 {
-            // Its caller can never be answered.
-            assert_eq!(rig.state(client.t), S::Inactive);
+        assert_eq!(rig.state(servers[1].t), S::BlockedOnReceive);
+        if what >= 3 {
+            // The first server was not cut off; it cannot answer its caller and goes on to receive.
+            assert!(has_sc(&rig, &servers[0], &client), "{what}");
+            rig.reply_recv(servers[0].t, eps[0], servers[0].reply, &[3]);
+            check(&rig);
         }
+        // Whoever has nothing to do any more gives the time back to the client.
+        if what == 5 {
+            assert!(rig.sc(client.sc).tcb.is_none());
+        } else {
+            assert!(has_sc(&rig, &client, &client), "{what}");
+        }
+        if what == 3 || what == 4 {
+            // It makes the call again, and the servers serve it.
+            assert_eq!(rig.state(client.t), S::Inactive);
+            rig.ok(client.tcb, L::TCBResume, &[], &[]);
+            assert!(rig.can_run(client.t));
+        }
+        if what == 4 {
+            rig.call_ep(client.t, eps[0], &[]);
+            assert!(has_sc(&rig, &servers[0], &client));
+            rig.reply_recv(servers[0].t, eps[0], servers[0].reply, &[4]);
+            got(&rig, &client, 0, 0, &[4]);
+            assert!(has_sc(&rig, &client, &client) && rig.can_run(client.t));
+        }
+        check(&rig);
         rig.revoke(rig.untyped);
         check(&rig);
     }
@@ -799,6 +813,131 @@ fn a_signalled_passive_thread_runs_on_the_notifications_time() {
     check(&rig);
     rig.delete(ntfn);
     check(&rig);
+}
+
+/// `count` threads that wait to send with badges 1, 2, 1, 2, ...
+fn crowd(rig: &Rig, ep: u64, count: u64) -> Vec<(u64, Thread)> {
+    let badged = [rig.mint(ep, W, 1), rig.mint(ep, W, 2)];
+    let senders = (0..count).map(|i| {
+        let th = rig.thread(50 + i % 7);
+        rig.send(th.t, badged[i as usize % 2], &[]);
+        (i % 2 + 1, th)
+    });
+    senders.collect()
+}
+
+#[test]
+fn cancel_badged_sends_in_steps() {
+    // Between two steps nothing happens, or a sender comes, goes or changes its priority.
+    for between in 0..4 {
+        let rig = Rig::new();
+        let ep = rig.make(ObjectType::Endpoint);
+        let one = rig.mint(ep, ALL, 1);
+        let senders = crowd(&rig, ep, 20);
+        let (late_one, late_two) = (rig.thread(99), rig.thread(99));
+        let send = [rig.mint(ep, W, 1), rig.mint(ep, W, 2)];
+        rig.message(rig.root, L::CNodeCancelBadgedSends as u64, &[one, 64], &[]);
+        rig.set_gpr(rig.root, 0, syscall::CALL as u64);
+        rig.set_gpr(rig.root, 3, ROOT);
+        let registers: Vec<u64> = (0..32).map(|i| rig.gpr(rig.root, i)).collect();
+        let mut steps = 0;
+        loop {
+            rig.m.preempt_every.set(1);
+            let seen = rig.m.preemptions.get();
+            let pc = rig.tcb(rig.root).context.pc.get();
+            rig.enter(rig.root);
+            rig.m.preempt_every.set(0);
+            check(&rig);
+            steps += 1;
+            if rig.m.preemptions.get() == seen {
+                break;
+            }
+            assert_eq!(rig.tcb(rig.root).context.pc.get(), pc, "it comes again");
+            match (between, steps) {
+                (1, 3) => rig.send(late_one.t, send[0], &[]),
+                (1, 5) => rig.send(late_two.t, send[1], &[]),
+                (2, 3 | 5 | 7) => {
+                    let receiver = rig.thread(120);
+                    rig.recv(receiver.t, ep, receiver.reply);
+                }
+                (3, 2..9) => {
+                    let t = senders[steps * 2 - 3].1.tcb;
+                    let priority = if steps % 2 == 0 { 10 } else { 90 };
+                    rig.ok(t, L::TCBSetPriority, &[priority], &[init_cnode::TCB as u64]);
+                }
+                _ => {}
+            }
+            for (i, value) in registers.iter().enumerate() {
+                rig.set_gpr(rig.root, i, *value);
+            }
+            rig.message(rig.root, L::CNodeCancelBadgedSends as u64, &[one, 64], &[]);
+            assert!(steps < 200, "no progress");
+        }
+        assert!(steps > 5);
+        for (badge, th) in &senders {
+            let waits = rig.state(th.t) == S::BlockedOnSend;
+            assert!(!waits || *badge == 2, "one with the badge waits still");
+            assert!(waits || *badge == 1 || between == 2);
+        }
+        if between == 1 {
+            // Who came in time is cancelled, too.
+            assert_eq!(rig.state(late_one.t), S::Restart);
+            assert_eq!(rig.state(late_two.t), S::BlockedOnSend);
+        }
+        rig.revoke(rig.untyped);
+        check(&rig);
+    }
+}
+
+#[test]
+fn an_endpoint_and_a_notification_end_in_steps() {
+    for notification in [false, true] {
+        let rig = Rig::new();
+        let object = rig.make(if notification {
+            ObjectType::Notification
+        } else {
+            ObjectType::Endpoint
+        });
+        let threads: Vec<Thread> = (0..12).map(|i| rig.thread(50 + i)).collect();
+        for th in &threads {
+            if notification {
+                rig.wait(th.t, object);
+            } else {
+                rig.send(th.t, object, &[]);
+            }
+        }
+        let late = rig.thread(40);
+        rig.message(rig.root, L::CNodeDelete as u64, &[object, 64], &[]);
+        rig.set_gpr(rig.root, 0, syscall::CALL as u64);
+        rig.set_gpr(rig.root, 3, ROOT);
+        rig.m.preempt_every.set(1);
+        rig.enter(rig.root);
+        rig.m.preempt_every.set(0);
+        check(&rig);
+        let woken = |rig: &Rig| {
+            let all = threads.iter();
+            all.filter(|th| rig.state(th.t) == S::Restart).count()
+        };
+        assert_eq!(woken(&rig), 1);
+        // The capability is still there, and good for nothing: who tries to wait by it faults.
+        assert!(!rig.cap(object).is_null());
+        if notification {
+            rig.wait(late.t, object);
+        } else {
+            rig.send(late.t, object, &[]);
+        }
+        assert_eq!(rig.tcb(late.t).blocked_on.get(), 0);
+        check(&rig);
+        rig.m.preempt_every.set(1);
+        rig.message(rig.root, L::CNodeDelete as u64, &[object, 64], &[]);
+        rig.syscall(rig.root, syscall::CALL, ROOT);
+        rig.m.preempt_every.set(0);
+        assert_eq!(rig.answer(rig.root), Ok(vec![]));
+        assert!(rig.cap(object).is_null());
+        assert_eq!(woken(&rig), threads.len());
+        assert!(rig.m.preemptions.get() >= 10);
+        check(&rig);
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod cnode;
 mod invariants;
 mod ipc;
 mod irq;
+mod mcs;
 mod mock;
 mod model;
 mod retype;

@@ -206,6 +206,11 @@ impl Rig {
             None => core.ready_tail[p].set(prev),
         }
         tcb.queued.set(0);
+        if let Some(sc) = tcb.yield_to.take() {
+            let sc: &SchedContext = self.m.object(sc.addr());
+            sc.yield_from.set(None);
+            tcb.kind.set(0);
+        }
         if core.ready_head[p].is_none() {
             let word = &core.ready_bits[p / 64];
             word.set(word.get() & !(1 << (p % 64)));

@@ -318,7 +318,13 @@ fn schedcontext0003_yield_to_lets_an_equal_run_first() {
     rig.syscall(t, syscall::CALL, threads[2].sc);
     assert!(runs(&rig, &threads[2]));
     check(&rig);
+    rig.advance_us(70);
     rig.syscall(threads[2].t, syscall::YIELD, 0);
+    // Right behind the target comes the caller, and learns what the target used.
+    assert!(runs(&rig, &threads[0]));
+    assert_eq!(rig.answer(t), Ok(vec![70]));
+    check(&rig);
+    rig.syscall(t, syscall::YIELD, 0);
     assert!(runs(&rig, &threads[1]));
     check(&rig);
 }

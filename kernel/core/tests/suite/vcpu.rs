@@ -23,6 +23,8 @@ struct Guest {
     rig: Rig,
     gspace: u64,
     vcpu: u64,
+    tcb: u64,
+    sc: u64,
     t: Ref<Tcb>,
     server: Thread,
     ep: u64,
@@ -77,6 +79,8 @@ impl Guest {
             rig,
             gspace,
             vcpu,
+            tcb,
+            sc,
             t,
             server,
             ep,
@@ -137,6 +141,10 @@ impl Guest {
 
     fn state(&self) -> S {
         self.rig.state(self.t)
+    }
+
+    fn register_pc(&self) -> u64 {
+        self.rig.tcb(self.t).context.pc.get()
     }
 
     fn register(&self, i: usize) -> u64 {
@@ -412,4 +420,90 @@ fn vcpu0108_facilities_whose_state_is_not_saved_stay_closed() {
     assert_eq!(g.register(register::HFSCR), 0x117);
     g.invoke(L::VCPUWriteRegisters, &[register::HFSCR as u64, 1, 3]);
     assert_eq!(g.register(register::HFSCR), 3);
+}
+
+#[test]
+fn vcpu0120_the_end_of_its_budget_is_a_timeout_fault() {
+    let g = Guest::running();
+    let handler = g.rig.thread(210);
+    let timeouts = g.rig.make(ObjectType::Endpoint);
+    g.rig.ok(g.tcb, L::TCBSetTimeoutEndpoint, &[], &[timeouts]);
+    g.rig.recv(handler.t, timeouts, handler.reply);
+    let control = g.rig.sched_control;
+    let configure = L::SchedControlConfigureFlags;
+    g.rig
+        .ok(control, configure, &[1_000, 50_000, 0, 0x77, 0], &[g.sc]);
+    g.run();
+    let n = g.rig.make(ObjectType::Notification);
+    g.rig.wait(g.rig.root, n);
+    let r3 = g.rig.gpr(g.t, 3);
+    for label in [0, 1] {
+        g.rig.advance_us(1_001);
+        assert_eq!(g.rig.current(), Some(handler.t));
+        let info = g.rig.info(handler.t);
+        assert_eq!(info.label(), partita_abi::FaultLabel::Timeout as u64);
+        assert_eq!((info.length(), g.rig.mr(handler.t, 0)), (2, 0x77));
+        assert_eq!(g.state(), S::BlockedOnReply);
+        crate::invariants::check(&g.rig);
+        // The answer is none of an exit's: no register changes. With a label it stays where it is.
+        g.rig.message(handler.t, label, &[5, 6], &[]);
+        g.rig.set_gpr(handler.t, 14, handler.reply);
+        g.rig
+            .syscall(handler.t, partita_abi::syscall::REPLY_RECV, timeouts);
+        assert_eq!((g.rig.gpr(g.t, 3), g.register_pc()), (r3, PC));
+        assert_eq!(g.rig.current(), None);
+        g.rig.advance_us(49_500);
+        assert_eq!(g.rig.can_run(g.t), label == 0);
+        crate::invariants::check(&g.rig);
+    }
+    assert_eq!(g.state(), S::Inactive);
+}
+
+#[test]
+fn vcpu0121_its_budget_bounds_guest_and_servers_together() {
+    let g = Guest::running();
+    g.rig.configure_sc(g.sc, 2_000, 20_000);
+    g.run();
+    let idle = g.rig.thread(1);
+    let n = g.rig.make(ObjectType::Notification);
+    g.rig.wait(g.rig.root, n);
+    let mut run = [0u64; 3];
+    for _ in 0..4_000 {
+        g.rig.advance_us(50);
+        let at = match g.rig.current() {
+            Some(t) if t == g.t => 0,
+            Some(t) if t == g.server.t => 1,
+            _ => 2,
+        };
+        run[at] += 50;
+        // A call every now and then, that takes about as long as the guest's own work.
+        if at == 0 && run[0] % 200 == 0 {
+            g.hypercall(0x60);
+        } else if at == 1 && run[1] % 200 == 0 {
+            g.answer(ReplyAction::Resume, &[]);
+        }
+    }
+    assert!(run[0] > 5_000 && run[1] > 5_000, "{run:?}");
+    // A tenth of 200 ms, and what a server overran is paid for.
+    assert!(run[0] + run[1] < 24_000, "{run:?}");
+    assert!(g.rig.sc(idle.sc).period.get() != 0);
+    crate::invariants::check(&g.rig);
+}
+
+#[test]
+fn vcpu0122_suspended_in_a_call_it_gets_its_time_back() {
+    let g = Guest::running();
+    g.hypercall(0x60);
+    g.exit(GuestExit::Hypercall);
+    g.rig.ok(g.tcb, L::TCBSuspend, &[], &[]);
+    crate::invariants::check(&g.rig);
+    assert!(g.rig.can_run(g.server.t), "the server finishes");
+    g.answer(ReplyAction::Resume, &[]);
+    assert!(g.rig.tcb(g.server.t).sched_context.is_none());
+    let own = Ref::new(g.rig.addr(g.sc));
+    assert_eq!(g.rig.tcb(g.t).sched_context.get(), own);
+    assert!(!g.rig.can_run(g.t));
+    g.rig.ok(g.tcb, L::TCBResume, &[], &[]);
+    assert!(g.rig.can_run(g.t));
+    crate::invariants::check(&g.rig);
 }
