@@ -118,10 +118,12 @@ fn first_recv() -> sel4::arch::Received {
             panic!("channel {}: {error}", channel.index());
         }
     }
-    match symbols::passive_hand_over() {
-        Some(action) => ipc::act_recv(action),
-        None => ipc::recv(),
+    if let Some(action) = symbols::passive_hand_over() {
+        // A send that waits: the monitor may be busy on another core. From here on this domain runs on the time
+        // of its notification, until it receives.
+        ipc::act(action);
     }
+    ipc::recv()
 }
 
 #[cfg(feature = "alloc")]
