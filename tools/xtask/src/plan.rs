@@ -57,6 +57,7 @@ use crate::workspace::{Package, Workspace};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The system whose guest a guest program is.
@@ -124,6 +125,12 @@ pub struct Alterations {
     pub guest_vcpus: Option<u32>,
     /// More for the guest's command line.
     pub guest_append: String,
+    /// Debian packages whose programs the guest gets.
+    pub guest_packages: Vec<String>,
+    /// A folder of the checkout that the guest finds as /share.
+    pub share: Option<PathBuf>,
+    /// A command that the guest runs instead of a shell, as of `--exec`.
+    pub exec: Option<String>,
     /// Programs that take the places of others: `{ hpt = "evil-hpt" }`.
     pub replace: BTreeMap<String, String>,
     /// Files of the checkout with elements that are added ([`crate::guest::Additions`]).
@@ -146,8 +153,25 @@ pub struct Dialogue {
     pub never: Vec<String>,
     /// Whether QEMU must end by itself.
     pub powers_off: bool,
+    /// What must become of the alterations' command; the steps are then about its output.
+    pub end: CommandEnd,
     /// Whether the kernel's snapshot in the output must be the image's capability distribution.
     pub snapshot: bool,
+}
+
+/// How the guest's command must end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandEnd {
+    /// With this exit status.
+    Status(u8),
+    /// Not at all: what is said of the guest has this text in it.
+    Fails(String),
+}
+
+impl Default for CommandEnd {
+    fn default() -> Self {
+        Self::Status(0)
+    }
 }
 
 /// A step of a dialogue.
@@ -251,6 +275,11 @@ struct SystemTest {
     steps: Vec<Step>,
     #[serde(default)]
     never: Vec<String>,
+    /// Exit status of the alterations' command.
+    #[serde(default)]
+    status: u8,
+    /// What is said of a guest that does not get to the end of the command.
+    fails: Option<String>,
     #[serde(default)]
     powers_off: bool,
     #[serde(default)]
@@ -409,6 +438,10 @@ fn system_job(test: SystemTest, smp: Option<u32>) -> Job {
         steps: test.steps,
         never: test.never,
         powers_off: test.powers_off,
+        end: match test.fails {
+            Some(text) => CommandEnd::Fails(text),
+            None => CommandEnd::Status(test.status),
+        },
         snapshot: test.snapshot,
     };
     Job {
@@ -585,8 +618,7 @@ mod tests {
                 Step::Expect("one".into()),
             ],
             never: vec!["PANIC".into()],
-            powers_off: false,
-            snapshot: false,
+            ..Dialogue::default()
         };
         let mut progress = Progress::default();
         assert_eq!(progress.next(&dialogue, "o"), Next::Wait);

@@ -4,7 +4,8 @@
 use crate::build::{Builder, Image};
 use crate::error::{Error, Result, make_folder, read, write};
 use crate::guest;
-use crate::plan::{self, Choice, Dialogue, Job, Next, Progress, Subject};
+use crate::guest::console;
+use crate::plan::{self, Choice, CommandEnd, Dialogue, Job, Next, Progress, Subject};
 use crate::process;
 use crate::protocol::{self, Line, Verdict};
 use crate::qemu::{self, Event, Machine, Session};
@@ -386,6 +387,17 @@ fn boot(job: &Job, machine: &Machine, log: &Path) -> (Verdict, String) {
             }
             (protocol::judge(&text, end.as_deref()), tail)
         }
+        Subject::System {
+            dialogue,
+            alterations,
+            ..
+        } if alterations.exec.is_some() => {
+            let mut output = Vec::new();
+            let end = console::run(&mut session, job.timeout, &mut output);
+            let tail = session.tail(15);
+            let output: String = output.into_iter().map(char::from).collect();
+            (verdict(judge_command(dialogue, end, &output)), tail)
+        }
         Subject::System { dialogue, .. } => {
             let end = watch_system(&mut session, job, dialogue);
             let tail = session.tail(15);
@@ -404,23 +416,54 @@ fn boot(job: &Job, machine: &Machine, log: &Path) -> (Verdict, String) {
                     .map_err(|e| e.to_string()),
                 false => Ok(()),
             });
-            match end {
-                Ok(()) => (
-                    Verdict {
-                        passed: 1,
-                        failures: vec![],
-                    },
-                    tail,
-                ),
-                Err(why) => (
-                    Verdict {
-                        passed: 0,
-                        failures: vec![("dialogue".into(), why)],
-                    },
-                    tail,
-                ),
-            }
+            (verdict(end), tail)
         }
+    }
+}
+
+fn verdict(end: std::result::Result<(), String>) -> Verdict {
+    match end {
+        Ok(()) => Verdict {
+            passed: 1,
+            failures: vec![],
+        },
+        Err(why) => Verdict {
+            passed: 0,
+            failures: vec![("dialogue".into(), why)],
+        },
+    }
+}
+
+/// Whether the guest's command has ended as it must, with what it must print.
+fn judge_command(
+    dialogue: &Dialogue,
+    end: Result<u8>,
+    output: &str,
+) -> std::result::Result<(), String> {
+    match (&dialogue.end, end) {
+        (CommandEnd::Status(expected), Ok(status)) if status == *expected => {}
+        (CommandEnd::Status(expected), Ok(status)) => {
+            return Err(format!(
+                "exit status {status}, not {expected}: {}",
+                last_lines(output, 5)
+            ));
+        }
+        (CommandEnd::Status(_), Err(error)) => return Err(error.to_string()),
+        (CommandEnd::Fails(text), Err(error)) if error.to_string().contains(text.as_str()) => {}
+        (CommandEnd::Fails(_), Err(error)) => return Err(error.to_string()),
+        (CommandEnd::Fails(text), Ok(status)) => {
+            return Err(format!("exit status {status}, and not `{text}`"));
+        }
+    }
+    let mut progress = Progress::default();
+    match progress.next(dialogue, output) {
+        Next::Done => Ok(()),
+        Next::Forbidden(text) => Err(format!("it printed `{text}`")),
+        Next::Wait | Next::Send(_) => Err(format!(
+            "no {} in its output: {}",
+            progress.waiting_for(dialogue),
+            last_lines(output, 5)
+        )),
     }
 }
 

@@ -210,16 +210,8 @@ pub fn follow(
     if let Some(step) = step {
         step.failed("");
     }
-    match result {
+    match result.and_then(|status| power_off(&mut session).map(|()| status)) {
         Ok(status) => {
-            let start = session.age();
-            while session.wait(Duration::from_millis(200)) != Event::End {
-                if session.age() - start >= POWER_OFF {
-                    let seconds = POWER_OFF.as_secs();
-                    let why = format!("no power-off {seconds} s after the command's end");
-                    return Err(Error::Guest(why));
-                }
-            }
             qemu::check(session.end(POWER_OFF)?)?;
             Ok(status)
         }
@@ -229,6 +221,25 @@ pub fn follow(
             Err(failure)
         }
     }
+}
+
+/// The same without a word to the user.
+pub fn run(session: &mut Session, bound: Duration, out: &mut dyn Write) -> Result<u8> {
+    let status = watch(session, bound, out, &mut None)?;
+    power_off(session).map(|()| status)
+}
+
+/// Waits for the machine's end after the command's.
+fn power_off(session: &mut Session) -> Result<()> {
+    let start = session.age();
+    while session.wait(Duration::from_millis(200)) != Event::End {
+        if session.age() - start >= POWER_OFF {
+            let seconds = POWER_OFF.as_secs();
+            let why = format!("no power-off {seconds} s after the command's end");
+            return Err(Error::Guest(why));
+        }
+    }
+    Ok(())
 }
 
 /// Reads the console up to the command's exit status.

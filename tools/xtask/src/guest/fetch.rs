@@ -95,7 +95,19 @@ impl Cache {
         Ok(file)
     }
 
-    fn may_download(&self, package: &str) -> Result<()> {
+    /// Where the files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Unpacks a package into a folder that may hold others.
+    pub fn unpack_into(&self, apt: &Apt, package: &str, folder: &Path) -> Result<()> {
+        let packed = folder.with_extension("packed");
+        self.download(apt, package, &packed, folder)
+    }
+
+    /// Fails unless files may and can be downloaded.
+    pub fn may_download(&self, package: &str) -> Result<()> {
         if !self.download {
             let what = format!("{package}:{ARCHITECTURE} (would be downloaded for the guest)");
             return Err(Error::Missing(vec![what]));
@@ -111,26 +123,34 @@ impl Cache {
 
     /// Downloads a package and unpacks it; `folder` is there when it is complete.
     fn unpack(&self, apt: &Apt, package: &str, folder: &Path) -> Result<()> {
-        let step = Step::new(format!("download {package} ({ARCHITECTURE})"));
         let part = folder.with_extension("part");
         if part.exists() {
             std::fs::remove_dir_all(&part).at(&part)?;
         }
-        let packed = part.join("packed");
-        make_folder(&packed)?;
-        let mut download = apt.command("apt-get");
-        download.current_dir(&packed).args(["download", package]);
-        process::quiet(&mut download, "downloading the guest's files", &step)?;
-        let file = only_file(&packed)?;
-        let mut unpack = Command::new("dpkg");
-        unpack.arg("-x").arg(&file).arg(&part);
-        process::quiet(&mut unpack, "unpacking the guest's files", &step)?;
-        std::fs::remove_dir_all(&packed).at(&packed)?;
+        self.download(apt, package, &part.join("packed"), &part)?;
         // An older folder is without the file that is looked for, else we were not here.
         if folder.exists() {
             std::fs::remove_dir_all(folder).at(folder)?;
         }
-        std::fs::rename(&part, folder).at(folder)?;
+        std::fs::rename(&part, folder).at(folder)
+    }
+
+    /// Downloads a package to `packed`, which is empty and goes again, and unpacks it.
+    fn download(&self, apt: &Apt, package: &str, packed: &Path, folder: &Path) -> Result<()> {
+        let step = Step::new(format!("download {package} ({ARCHITECTURE})"));
+        if packed.exists() {
+            std::fs::remove_dir_all(packed).at(packed)?;
+        }
+        make_folder(packed)?;
+        make_folder(folder)?;
+        let mut download = apt.command("apt-get");
+        download.current_dir(packed).args(["download", package]);
+        process::quiet(&mut download, "downloading the guest's files", &step)?;
+        let file = only_file(packed)?;
+        let mut unpack = Command::new("dpkg");
+        unpack.arg("-x").arg(&file).arg(folder);
+        process::quiet(&mut unpack, "unpacking the guest's files", &step)?;
+        std::fs::remove_dir_all(packed).at(packed)?;
         step.done(&folder.display().to_string());
         Ok(())
     }
@@ -157,13 +177,13 @@ fn only_file(folder: &Path) -> Result<PathBuf> {
 }
 
 /// An apt view of its own, with package lists for the guest's architecture.
-struct Apt {
+pub struct Apt {
     options: Vec<String>,
 }
 
 impl Apt {
     /// Makes it below `folder`, and brings the lists up to date.
-    fn new(folder: &Path) -> Result<Self> {
+    pub fn new(folder: &Path) -> Result<Self> {
         let folder = folder.join("apt");
         make_folder(&folder.join("lists/partial"))?;
         make_folder(&folder.join("cache/archives/partial"))?;
@@ -199,6 +219,14 @@ impl Apt {
         command
     }
 
+    /// The packages that a package depends on; of alternatives the first.
+    pub fn depends(&self, package: &str) -> Result<Vec<String>> {
+        let mut depends = self.command("apt-cache");
+        depends.args(["depends", package]);
+        let text = process::output(&mut depends, "looking for a package's libraries")?;
+        Ok(dependencies(&text))
+    }
+
     /// The package of the current kernel.
     fn current(&self, kernel: &Kernel) -> Result<String> {
         let mut depends = self.command("apt-cache");
@@ -212,6 +240,26 @@ impl Apt {
             ),
         })
     }
+}
+
+/// All dependencies in the words of `apt-cache depends`, without those that have no package.
+fn dependencies(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    // `|Depends:` is an alternative that the next line completes: the first one is taken.
+    let mut alternative = false;
+    for line in text.lines().map(str::trim) {
+        let (first, name) = match line.strip_prefix('|') {
+            Some(rest) => (true, rest.strip_prefix("Depends:")),
+            None => (false, line.strip_prefix("Depends:")),
+        };
+        if let Some(name) = name.map(str::trim) {
+            if !alternative && !name.starts_with('<') {
+                names.push(name.to_string());
+            }
+            alternative = first;
+        }
+    }
+    names
 }
 
 /// The dependency that starts with `prefix`, in the words of `apt-cache depends`.
@@ -235,6 +283,12 @@ mod tests {
             Some("linux-image-6.1.0-9-x")
         );
         assert_eq!(dependency(text, "linux-image-6.12."), None);
+    }
+
+    #[test]
+    fn dependencies_are_listed() {
+        let text = "p\n  Depends: a\n |Depends: b\n  Depends: c\n  Depends: <virtual>\n    d\n  Depends: e\n";
+        assert_eq!(dependencies(text), ["a", "b", "e"]);
     }
 
     #[test]

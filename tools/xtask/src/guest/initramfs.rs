@@ -4,7 +4,9 @@
 
 use super::console;
 use super::cpio::Archive;
+use super::packages::GuestFile;
 use crate::error::{At, Error, Result, read_bytes};
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -18,8 +20,14 @@ pub const SHARE: &str = "share";
 const COMMAND: &str = "command";
 
 /// Makes the archive. `busybox`: a static program. `command`: what to run, with `sh`; without one
-/// there is a shell at the console. `share`: a folder that is copied to `/share`.
-pub fn make(busybox: &[u8], command: Option<&str>, share: Option<&Path>) -> Result<Vec<u8>> {
+/// there is a shell at the console. `share`: a folder that is copied to `/share`. `programs`: more
+/// programs, and libraries for them.
+pub fn make(
+    busybox: &[u8],
+    command: Option<&str>,
+    share: Option<&Path>,
+    programs: &[GuestFile],
+) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for folder in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
         archive.folder(folder);
@@ -31,6 +39,17 @@ pub fn make(busybox: &[u8], command: Option<&str>, share: Option<&Path>) -> Resu
     archive.file("init", 0o755, script(command.is_some()).as_bytes());
     if let Some(command) = command {
         archive.file(COMMAND, 0o644, format!("{command}\n").as_bytes());
+    }
+    let mut folders = BTreeSet::from(["bin".to_string()]);
+    for program in programs {
+        let parts: Vec<&str> = program.name.split('/').collect();
+        for length in 1..parts.len() {
+            let folder = parts[..length].join("/");
+            if folders.insert(folder.clone()) {
+                archive.folder(&folder);
+            }
+        }
+        archive.file(&program.name, 0o755, &read_bytes(&program.file)?);
     }
     if let Some(folder) = share {
         if !folder.is_dir() {
@@ -131,7 +150,7 @@ mod tests {
 
     #[test]
     fn with_a_command() {
-        let archive = make(b"program", Some("echo it's me"), None).unwrap();
+        let archive = make(b"program", Some("echo it's me"), None, &[]).unwrap();
         assert!(holds(&archive, "echo it's me\n"));
         assert!(holds(&archive, console::BEGIN));
         assert!(!holds(&archive, "setsid"));
@@ -139,7 +158,7 @@ mod tests {
 
     #[test]
     fn without_a_command_there_is_a_shell() {
-        let archive = make(b"program", None, None).unwrap();
+        let archive = make(b"program", None, None, &[]).unwrap();
         assert!(holds(&archive, "setsid -c sh"));
         assert!(!holds(&archive, console::BEGIN));
     }
@@ -159,12 +178,12 @@ mod tests {
         make_folder(&folder.join("sub")).unwrap();
         write(&folder.join("sub/file"), "contents of it").unwrap();
         std::os::unix::fs::symlink("sub/file", folder.join("link")).unwrap();
-        let archive = make(b"program", None, Some(&folder)).unwrap();
+        let archive = make(b"program", None, Some(&folder), &[]).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         assert!(holds(&archive, "share/sub/file\0"));
         assert!(holds(&archive, "contents of it"));
         assert!(holds(&archive, "share/link\0"));
-        let missing = make(b"program", None, Some(&folder)).unwrap_err();
+        let missing = make(b"program", None, Some(&folder), &[]).unwrap_err();
         assert!(missing.to_string().ends_with("no such folder"), "{missing}");
     }
 }

@@ -6,6 +6,7 @@ mod cpio;
 mod description;
 mod fetch;
 mod initramfs;
+mod packages;
 
 use crate::error::{Error, Result, copy, read, read_bytes, write};
 use crate::plan::Alterations;
@@ -44,6 +45,9 @@ pub struct Options {
     /// Run a command in the guest: its output and its exit status are ours.
     #[arg(long, value_name = "COMMAND")]
     pub exec: Option<String>,
+    /// Programs of a Debian package for the guest; may be repeated.
+    #[arg(long, value_name = "PACKAGE", conflicts_with = "guest_initrd")]
+    guest_package: Vec<String>,
     /// Copy a folder to /share of the guest.
     #[arg(long, value_name = "FOLDER")]
     share: Option<PathBuf>,
@@ -68,6 +72,7 @@ impl Options {
             || self.guest_vcpus.is_some()
             || self.exec.is_some()
             || self.share.is_some()
+            || !self.guest_package.is_empty()
     }
 }
 
@@ -147,6 +152,10 @@ pub fn prepare(
             }
         }
     }
+    let mut programs = Vec::new();
+    for package in &options.guest_package {
+        programs.extend(packages::programs(&cache, package)?);
+    }
     if !files.initrds.is_empty() {
         let archive = match &options.guest_initrd {
             Some(file) => read_bytes(file)?,
@@ -155,6 +164,7 @@ pub fn prepare(
                 &read_bytes(&cache.busybox()?)?,
                 options.exec.as_deref(),
                 options.share.as_deref(),
+                &programs,
             )?,
         };
         for name in &files.initrds {
@@ -186,6 +196,9 @@ pub fn altered(
             None => None,
         },
         guest_vcpus: alterations.guest_vcpus,
+        guest_package: alterations.guest_packages.clone(),
+        exec: alterations.exec.clone(),
+        share: alterations.share.as_ref().map(|f| workspace.root.join(f)),
         guest_append: Some(alterations.guest_append.clone()).filter(|text| !text.is_empty()),
         ..Options::default()
     };
