@@ -146,6 +146,8 @@ pub struct Vcpu {
     /// 1 if an `Entry` exit comes before the next entry: vpa asked for it, or waited time is to be
     /// told.
     pub entry_wanted: Cell<u64>,
+    /// 1 if every dispatch makes an `Entry` exit, for a guest that logs them.
+    pub every_dispatch: Cell<u64>,
     /// Interrupt to take at the next entry: vector (0: none), SRR1 bits, DAR, DSISR.
     pub injected: [Cell<u64>; 4],
     /// Reason of the last dispatch that no `Entry` exit told (`dispatch`).
@@ -333,6 +335,11 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 self.bind_counter(v, g, view, gpa)?;
             }
             L::VCPURequestEntry => {
+                let every_dispatch = self.arg(args, 0)?;
+                if every_dispatch > 1 {
+                    return Err(SysError::Range(0, 1).into());
+                }
+                v.every_dispatch.set(every_dispatch);
                 let in_guest = self.runnable(t) && v.exit.get() == outstanding::NONE;
                 // Latched even if it is out: vpa may have no time to wait for that.
                 v.entry_wanted.set(1);
@@ -520,7 +527,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 _ => dispatch::CEDED,
             });
             if v.dispatch_counter.get() != 0
-                && v.ready_ticks.get() - v.told_ticks.get() >= STOLEN_NOTE
+                && (v.every_dispatch.get() != 0
+                    || v.ready_ticks.get() - v.told_ticks.get() >= STOLEN_NOTE)
             {
                 v.entry_wanted.set(1);
                 v.attention.set(1);

@@ -295,9 +295,10 @@ impl<C: InvocationContext> cap::VCpu<C> {
     }
 
     /// Asks for an `Entry` exit before its next entry: true if it is in the guest or entering it;
-    /// false if it is certainly outside.
-    pub fn vcpu_request_entry(self) -> Result<bool> {
-        self.invoke(Label::VCPURequestEntry, [], [])
+    /// false if it is certainly outside. `every_dispatch`: whether such an exit shall follow each time
+    /// that it gets its processor, from now on, instead of long waits only.
+    pub fn vcpu_request_entry(self, every_dispatch: bool) -> Result<bool> {
+        self.invoke(Label::VCPURequestEntry, [every_dispatch.into()], [])
             .map(|words| words[0] != 0)
     }
 

@@ -21,8 +21,8 @@ impl SeL4 {
 }
 
 impl Kernel for SeL4 {
-    fn request_entry(&mut self, vcpu: VcpuId) -> EntryState {
-        match self.vcpu(vcpu).vcpu_request_entry() {
+    fn request_entry(&mut self, vcpu: VcpuId, every_dispatch: bool) -> EntryState {
+        match self.vcpu(vcpu).vcpu_request_entry(every_dispatch) {
             Ok(false) => EntryState::Out,
             // A vCPU that is gone never passes its entry again.
             Ok(true) | Err(_) => EntryState::InGuestOrEntering,

@@ -332,7 +332,7 @@ fn vcpu0105_a_cede_with_an_expired_decrementer_or_a_kick_returns_with_ee() {
 fn vcpu0106_entry_exits_come_when_asked_for_also_of_one_that_is_out() {
     let g = Guest::running();
     g.hypercall(0x60);
-    assert_eq!(g.serve(L::VCPURequestEntry, &[]), [0], "in a call");
+    assert_eq!(g.serve(L::VCPURequestEntry, &[0]), [0], "in a call");
     g.answer(ReplyAction::Resume, &[]);
     g.run();
     g.exit(GuestExit::Entry);
@@ -341,7 +341,7 @@ fn vcpu0106_entry_exits_come_when_asked_for_also_of_one_that_is_out() {
     g.answer(ReplyAction::Resume, &[]);
     g.run();
     assert_eq!(g.state(), S::Running);
-    assert_eq!(g.invoke(L::VCPURequestEntry, &[]), [1], "on its way");
+    assert_eq!(g.invoke(L::VCPURequestEntry, &[0]), [1], "on its way");
     g.run();
     g.exit(GuestExit::Entry);
     g.answer(ReplyAction::Resume, &[]);
@@ -403,6 +403,36 @@ fn vcpu0107_the_dispatch_counter_ends_with_its_own_view_only() {
     assert_eq!(g.rig.mr(g.server.t, 3), 2, "somebody else ran");
     g.answer(ReplyAction::Resume, &[]);
     assert_eq!(counter(), before + 3);
+    // A guest that logs its dispatches is told of each, however short it waited.
+    let lose_time = || {
+        g.hypercall(0x60);
+        g.rig.nb_send(g.server.t, wake, &[]);
+        assert!(g.rig.current() == Some(g.rig.root));
+    };
+    lose_time();
+    assert_eq!(g.invoke(L::VCPURequestEntry, &[1]), [0], "in a call");
+    for _ in 0..3 {
+        g.rig.wait(g.rig.root, wake);
+        g.answer(ReplyAction::Resume, &[]);
+        g.exit(GuestExit::Entry);
+        assert_eq!(g.rig.mr(g.server.t, 3), 2, "somebody else ran");
+        g.answer(ReplyAction::Resume, &[]);
+        g.run();
+        lose_time();
+    }
+    let refused = g.rig.invoke(g.vcpu, L::VCPURequestEntry, &[2], &[]);
+    assert!(refused.is_err(), "0 or 1");
+    assert_eq!(g.invoke(L::VCPURequestEntry, &[0]), [0], "in a call");
+    g.rig.wait(g.rig.root, wake);
+    g.answer(ReplyAction::Resume, &[]);
+    g.exit(GuestExit::Entry);
+    g.answer(ReplyAction::Resume, &[]);
+    g.run();
+    lose_time();
+    g.rig.wait(g.rig.root, wake);
+    g.answer(ReplyAction::Resume, &[]);
+    g.run();
+    assert_eq!(g.state(), S::Running, "a short wait is not told any more");
     g.hypercall(0x60);
     g.rig.nb_send(g.server.t, wake, &[]);
     g.rig.ok(views[0], L::ViewUnmap, &[], &[]);

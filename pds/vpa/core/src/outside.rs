@@ -125,7 +125,7 @@ impl<M: GuestMemory, K: Kernel> Server<'_, M, K> {
             }
             areas.record(area, gpa, len, true);
         }
-        let _ = self.kernel.request_entry(vcpu);
+        let _ = self.request_entry(vcpu);
         Ok(())
     }
 }

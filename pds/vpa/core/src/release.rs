@@ -79,7 +79,7 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
                 }
             }
             if recorded {
-                let _ = self.kernel.request_entry(vcpu);
+                let _ = self.request_entry(vcpu);
             }
             return true;
         }
@@ -87,7 +87,7 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
             return true;
         }
         // S0.19: a vCPU that is inside may still use the page; it lets go at its own entry.
-        self.kernel.request_entry(vcpu) == EntryState::Out
+        self.request_entry(vcpu) == EntryState::Out
             && self.apply(vcpu)
             && !self.holds(target, pages)
     }

@@ -189,9 +189,16 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         }
     }
 
+    /// Asks for the vCPU's next entry, and for all its dispatches while it has a trace log (SPEC 3.3).
+    pub(crate) fn request_entry(&mut self, vcpu: VcpuId) -> EntryState {
+        let areas = self.shared.get(vcpu.0 as usize);
+        let traced = areas.is_some_and(|areas| areas.registered(Area::Dtl));
+        self.kernel.request_entry(vcpu, traced)
+    }
+
     /// Has a recorded change applied: now if the vCPU is out and ours, else at its next entry.
     fn request(&mut self, target: VcpuId) {
-        let state = self.kernel.request_entry(target);
+        let state = self.request_entry(target);
         let ours = self
             .shared
             .get(target.0 as usize)

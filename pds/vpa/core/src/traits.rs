@@ -64,8 +64,9 @@ pub enum EntryState {
 
 /// What `vpa` may ask of the kernel for a vCPU.
 pub trait Kernel {
-    /// `VCPU_RequestEntry`: latches an `Entry` exit, kicks the vCPU, says where it is.
-    fn request_entry(&mut self, vcpu: VcpuId) -> EntryState;
+    /// `VCPU_RequestEntry`: latches an `Entry` exit, kicks the vCPU, says where it is. `every_dispatch`:
+    /// whether from now on every dispatch makes such an exit.
+    fn request_entry(&mut self, vcpu: VcpuId, every_dispatch: bool) -> EntryState;
     /// `VCPU_BindDispatchCounter` to the aligned word at guest real address `word`, through the view
     /// of the VPA, which is mapped. Gives the word the parity of the present state and replaces an
     /// earlier binding.

@@ -158,7 +158,7 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         {
             return Some(Claim(target.areas));
         }
-        let _ = self.kernel.request_entry(target.vcpu);
+        let _ = self.request_entry(target.vcpu);
         None
     }
 
@@ -204,7 +204,7 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         };
         let done = Area::ALL.into_iter().all(|area| self.update(target, area));
         if !done {
-            let _ = self.kernel.request_entry(vcpu);
+            let _ = self.request_entry(vcpu);
         }
         done
     }

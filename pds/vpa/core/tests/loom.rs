@@ -75,7 +75,7 @@ struct Inside {
 }
 
 impl Kernel for Inside {
-    fn request_entry(&mut self, _: VcpuId) -> EntryState {
+    fn request_entry(&mut self, _: VcpuId, _: bool) -> EntryState {
         EntryState::InGuestOrEntering
     }
     fn bind_dispatch_counter(&mut self, _: VcpuId, word: GuestReal) -> Result<(), MapError> {

@@ -563,3 +563,18 @@ fn a_restarted_instance_frees_what_its_predecessor_held() {
         2
     );
 }
+
+#[test]
+fn p3_3_each_dispatch_is_wanted_while_there_is_a_trace_log() {
+    let machine = Machine::new();
+    let mut server = machine.instance(0);
+    let wanted = || machine.world.borrow().every_dispatch[CALLER.0 as usize];
+    machine.header(VPA, true, 640);
+    machine.header(DTL, false, 4096);
+    assert_eq!(call(&mut server, CALLER, 1, 0, VPA), H_SUCCESS);
+    assert!(!wanted());
+    assert_eq!(call(&mut server, CALLER, 2, 0, DTL), H_SUCCESS);
+    assert!(wanted());
+    assert_eq!(call(&mut server, CALLER, 6, 0, 0), H_SUCCESS);
+    assert!(!wanted());
+}

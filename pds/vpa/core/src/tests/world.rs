@@ -28,6 +28,7 @@ pub struct World {
     pub mapped: BTreeMap<(u32, usize), u64>,
     pub in_guest: [bool; VCPUS],
     pub latched: [bool; VCPUS],
+    pub every_dispatch: [bool; VCPUS],
     pub bound: [Option<u64>; VCPUS],
     pub dirty: BTreeSet<u64>,
     /// Guest real addresses of stores, in order.
@@ -171,8 +172,9 @@ impl GuestMemory for Memory {
 pub struct FakeKernel(Shared);
 
 impl Kernel for FakeKernel {
-    fn request_entry(&mut self, vcpu: VcpuId) -> EntryState {
+    fn request_entry(&mut self, vcpu: VcpuId, every_dispatch: bool) -> EntryState {
         let mut world = self.0.borrow_mut();
+        world.every_dispatch[vcpu.0 as usize] = every_dispatch;
         world.latched[vcpu.0 as usize] = true;
         match world.in_guest[vcpu.0 as usize] {
             true => EntryState::InGuestOrEntering,
