@@ -174,6 +174,35 @@ pub fn cede(number: u64, ticks: u32) -> u64 {
     woken.wrapping_sub(set).wrapping_sub(u64::from(ticks))
 }
 
+/// Lets this guest use the floating point and vector registers.
+pub fn use_vector_registers() {
+    const FP_VEC_VSX: u64 = 1 << 13 | 1 << 25 | 1 << 23;
+    // SAFETY: no code of this program has values in those registers.
+    unsafe {
+        asm!(
+            "mfmsr {msr}",
+            "or {msr}, {msr}, {bits}",
+            "mtmsrd {msr}",
+            "isync",
+            msr = out(reg) _,
+            bits = in(reg) FP_VEC_VSX,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+}
+
+/// Uses a register of each kind: fmr 0, 0; vor 0, 0, 0; xxlor 1, 1, 1.
+#[inline(always)]
+pub fn touch_vector_registers() {
+    // SAFETY: as above; no value changes.
+    unsafe {
+        asm!(
+            ".long 0xfc000090, 0x10000484, 0xf0210c90",
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+}
+
 /// Writes an entry of the SLB.
 pub fn slb(index: u64, esid: u64, vsid_word: u64) {
     // SAFETY: translation is off for everything that Rust does.

@@ -26,7 +26,11 @@ extern "C" fn start(tree: *const u8) -> ! {
     let platform = unsafe { platform::Platform::read(tree) };
     match platform {
         Ok(platform) => {
-            rows::all(&platform);
+            if platform.is_pair {
+                rows::pair();
+            } else {
+                rows::all(&platform);
+            }
             console::line(format_args!("bench done"));
             platform.power_off()
         }

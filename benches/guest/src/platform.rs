@@ -12,6 +12,8 @@ pub struct Platform {
     pub order: HptOrder,
     /// Its memory, bytes from address 0.
     pub memory: u64,
+    /// Whether the command line asks for the rows of two guests on one core.
+    pub is_pair: bool,
     power_off: u32,
 }
 
@@ -33,10 +35,12 @@ impl Platform {
         let memory = memory.property("reg").ok_or("the memory's size")?.value;
         let rtas = tree.find_node("/rtas").ok_or("rtas")?;
         let power_off = rtas.property("power-off").ok_or("power-off")?;
+        let arguments = tree.chosen().bootargs().unwrap_or_default();
         Ok(Self {
             order: order.ok_or("the table's size")?,
             memory: u64::from(word(memory, 2).ok_or("the memory's size")?) << 32
                 | u64::from(word(memory, 3).ok_or("the memory's size")?),
+            is_pair: arguments.split_whitespace().any(|word| word == "pair"),
             power_off: word(power_off.value, 0).ok_or("power-off")?,
         })
     }

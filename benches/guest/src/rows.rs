@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The rows.
 
-use crate::arch::{cede, hcall, miss, slb, slb_clear, store_translated, timebase};
+use crate::arch::{
+    cede, hcall, miss, slb, slb_clear, store_translated, timebase, touch_vector_registers,
+    use_vector_registers,
+};
 use crate::console;
 use crate::measure::{ROUNDS, begin, print, row, row_between, row_of};
 use crate::platform::Platform;
@@ -133,6 +136,29 @@ pub fn all(platform: &Platform) {
     Entry::at(platform, PageSize::Size4K, FLUSHED, 0).enter();
     row_of("cede-wake-dec", || cede(number::H_CEDE, CEDE_TICKS));
     misses("hash-miss-intercepted");
+}
+
+/// Two guests on one core that give it to each other; both use all registers.
+pub fn pair() {
+    use_vector_registers();
+    let switch = |_| {
+        hcall(number::H_CONFER, [u64::MAX, 0]);
+        touch_vector_registers();
+    };
+    // The other one is there before anything counts.
+    (0..ROUNDS).for_each(switch);
+    const NAME: &str = "vcpu-switch";
+    begin(NAME);
+    let mut best = u64::MAX;
+    for _ in 0..16 {
+        let start = timebase();
+        (0..ROUNDS).for_each(switch);
+        best = best.min(timebase() - start);
+    }
+    // A round has two switches, there and back.
+    print(NAME, best, 2 * ROUNDS, 16 * ROUNDS);
+    // The other one may still be counting.
+    (0..64 * ROUNDS).for_each(switch);
 }
 
 /// H_ENTER of pages that are there, and H_REMOVE of their entries.
