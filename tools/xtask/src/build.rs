@@ -33,6 +33,8 @@ pub struct Image {
     pub file: PathBuf,
     /// Name of the system or suite.
     pub name: String,
+    /// The system's description; the program's own file for a suite.
+    pub description: PathBuf,
     /// ELF files in it, by name: `kernel`, `initialiser`, `monitor`, and the program images.
     pub elfs: BTreeMap<String, PathBuf>,
     /// Which of them are kernels of guests.
@@ -202,6 +204,7 @@ impl<'a> Builder<'a> {
         Ok(Image {
             file,
             name: system.name.clone(),
+            description: system.file.clone(),
             elfs,
             guests: system.guests.iter().map(|g| g.1.clone()).collect(),
             memory,
@@ -228,10 +231,11 @@ impl<'a> Builder<'a> {
         self.pack(command, package, variant, &sdk, &file)?;
         let mut elfs = sdk_elfs(&sdk, variant);
         elfs.retain(|name, _| name == "kernel");
-        elfs.insert(package.into(), root);
+        elfs.insert(package.into(), root.clone());
         Ok(Image {
             file,
             name: package.into(),
+            description: root,
             elfs,
             guests: Vec::new(),
             memory: qemu::MEMORY.into(),

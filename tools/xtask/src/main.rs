@@ -23,6 +23,7 @@ mod explain;
 mod gdbstub;
 mod guest;
 mod outside;
+mod overhead;
 mod plan;
 mod process;
 mod protocol;
@@ -242,7 +243,7 @@ fn go(cli: &Cli) -> Result<()> {
             need(&[Need::Build])?;
             workspace.board(&args.board)?;
             workspace.config(&args.config)?;
-            sizes::run(&workspace, &args.variant())
+            sizes::run(&workspace, &args.variant(), !cli.no_install)
         }
         Verb::Doc { check: true } => doc::tables(&workspace, true),
         Verb::Doc { check: false } => doc::run(&workspace),

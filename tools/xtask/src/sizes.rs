@@ -4,7 +4,10 @@
 use crate::build::{Builder, SDK};
 use crate::elf::{Elf, Kind};
 use crate::error::{Error, Result};
+use crate::guest;
+use crate::overhead::Overhead;
 use crate::reference::{self, Unit};
+use crate::system::{self, System};
 use crate::toolchain::Variant;
 use crate::workspace::Workspace;
 
@@ -62,7 +65,7 @@ pub fn figure(name: &str, sizes: &[Sizes]) -> Option<u64> {
 }
 
 /// Prints the table and judges the bounds.
-pub fn run(workspace: &Workspace, variant: &Variant) -> Result<()> {
+pub fn run(workspace: &Workspace, variant: &Variant, download: bool) -> Result<()> {
     let sizes = measure(workspace, variant, true)?;
     println!(
         "{:<28} {:>9} {:>9} {:>9} {:>9}",
@@ -74,7 +77,21 @@ pub fn run(workspace: &Workspace, variant: &Variant) -> Result<()> {
             s.name, s.text, s.rodata, s.data, s.bss
         );
     }
-    println!("\n{}", reference::head());
+    let system = System::find(workspace, system::DEFAULT)?;
+    let options = guest::Options::default();
+    let system = guest::prepare(
+        workspace,
+        system,
+        &options,
+        &guest::Additions::default(),
+        download,
+    )?;
+    let image = Builder::new(workspace).system(&system, variant)?;
+    let overhead = Overhead::of(&image)?;
+    if let Some(overhead) = &overhead {
+        println!("\nmemory of the default system:\n{}", overhead.table());
+    }
+    println!("{}", reference::head());
     let mut over = Vec::new();
     for row in reference::rows(workspace)?
         .iter()
@@ -88,7 +105,7 @@ pub fn run(workspace: &Workspace, variant: &Variant) -> Result<()> {
         }
     }
     if over.is_empty() {
-        Ok(())
+        overhead.map_or(Ok(()), |overhead| overhead.check())
     } else {
         Err(Error::Bound(format!("over its bound: {}", over.join(", "))))
     }

@@ -5,6 +5,7 @@ use crate::build::{Builder, Image};
 use crate::error::{Error, Result, make_folder, read, write};
 use crate::guest;
 use crate::guest::console;
+use crate::overhead::Overhead;
 use crate::plan::{self, Choice, CommandEnd, Dialogue, Job, Next, Progress, Subject};
 use crate::process;
 use crate::protocol::{self, Line, Verdict};
@@ -233,7 +234,8 @@ fn boot_all(
     for job in jobs {
         let key = (job.subject.image(&job.name), job.variant.clone());
         if !images.contains_key(&key) {
-            let built = build(workspace, &mut builder, job, options.download);
+            let built = build(workspace, &mut builder, job, options.download)
+                .and_then(|image| check_memory(job, image));
             let image = built.map_err(|error| {
                 eprintln!("  FAILED image of {}: {error}", job.name);
                 error.to_string()
@@ -296,6 +298,16 @@ impl Subject {
             Subject::System { system, .. } => system.clone(),
         }
     }
+}
+
+/// A system takes little memory beside its guests'.
+fn check_memory(job: &Job, image: Image) -> Result<Image> {
+    if !matches!(job.subject, Subject::Suite { .. })
+        && let Some(overhead) = Overhead::of(&image)?
+    {
+        overhead.check()?;
+    }
+    Ok(image)
 }
 
 fn build(workspace: &Workspace, builder: &mut Builder, job: &Job, download: bool) -> Result<Image> {

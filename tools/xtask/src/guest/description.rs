@@ -53,6 +53,14 @@ pub fn files(text: &str) -> Result<Option<Files>, String> {
     Ok(machines(&document).next().map(|_| files))
 }
 
+/// Memory of each guest, bytes.
+pub fn memory_sizes(text: &str) -> Result<Vec<u64>, String> {
+    let document = parse(text)?;
+    machines(&document)
+        .map(|vm| number(vm.attribute("memory").unwrap_or_default()))
+        .collect()
+}
+
 /// The description with the changes made.
 pub fn change(text: &str, changes: &Changes) -> Result<String, String> {
     let document = parse(text)?;

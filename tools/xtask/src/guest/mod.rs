@@ -235,6 +235,11 @@ pub fn with_init(
     Ok((system, kernel(&cache, Some(kernel_name))?))
 }
 
+/// Memory of each guest of a description, bytes.
+pub fn memory_sizes(text: &str) -> std::result::Result<Vec<u64>, String> {
+    description::memory_sizes(text)
+}
+
 /// The program package of this name: a guest's kernel of our own, which needs no other files.
 fn payload<'a>(workspace: &'a Workspace, name: &str) -> Option<&'a str> {
     workspace.program(name).map(|package| package.name.as_str())
