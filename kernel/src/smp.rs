@@ -21,6 +21,11 @@ static ARRIVED: AtomicU64 = AtomicU64::new(0);
 /// How long a core may take to arrive, seconds.
 const START_SECONDS: u64 = 5;
 
+/// Timebase at which the holder of all locks took them.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+/// How long a preemptible operation may keep others waiting, ticks: 20 microseconds.
+const TURN: u64 = crate::board::TIMEBASE_HZ / 50_000;
+
 /// The lock of core number `id`. Numbers are those of [`Core::id`], which are in range.
 fn lock_of(id: u64) -> &'static CoreLock {
     &LOCKS[id as usize % MAX_CORES]
@@ -50,6 +55,7 @@ fn enter(core: &Core, what: u64) {
     lock_of(core.id.get()).arrive();
     lock_all(LOCKS[..1].iter(), || wait(core));
     lock_all(locks(1).iter(), || wait(core));
+    TAKEN.store(spr::timebase(), Ordering::Relaxed);
 }
 
 /// Releases all locks; the core runs what `core.current` names.
@@ -256,9 +262,9 @@ pub fn release(core: &Core) {
     leave(core);
 }
 
-/// Whether another core waits for this one, which holds the locks.
+/// Whether another core has waited for this one, which holds the locks, for long enough.
 pub fn contended() -> bool {
-    LOCKS[0].lock.contended()
+    LOCKS[0].lock.contended() && spr::timebase() - TAKEN.load(Ordering::Relaxed) > TURN
 }
 
 /// [`Machine::stop_core`](partita_kernel_core::machine::Machine::stop_core).

@@ -278,16 +278,26 @@ impl Kit {
         self.object(kind.blueprint())
     }
 
-    /// A scheduling context of this core with this budget per period, microseconds.
+    /// A scheduling context of the first core with this budget per period, microseconds.
     pub fn sched_context(&mut self, budget: u64, period: u64) -> Result<cap::SchedContext, Error> {
         let sc: cap::SchedContext = self.object(ObjectBlueprint::SchedContext)?;
         self.configure(sc, budget, period, 0)?;
         Ok(sc)
     }
 
-    /// SchedControl of the first core.
+    /// Cores that run.
+    pub fn cores(&self) -> usize {
+        (self.boot.sched_control[1] - self.boot.sched_control[0]) as usize
+    }
+
+    /// SchedControl of the first core, which the root thread runs on.
     pub fn sched_control(&self) -> cap::SchedControl {
-        cap::SchedControl::from_bits(self.boot.sched_control[0])
+        self.sched_control_of(0)
+    }
+
+    /// SchedControl of core number `core`, below [`Self::cores`].
+    pub fn sched_control_of(&self, core: usize) -> cap::SchedControl {
+        cap::SchedControl::from_bits(self.boot.sched_control[0] + core as u64)
     }
 
     /// Sets budget and period (microseconds) and the badge of timeout faults.

@@ -7,7 +7,7 @@ use crate::timebase;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use sel4::init_thread::slot;
-use sel4::{CNodeCapData, IpcBuffer, UserContext, cap};
+use sel4::{CNodeCapData, IpcBuffer, ObjectBlueprint, UserContext, cap};
 
 /// Threads of one case, and the guard.
 pub const MAX_THREADS: usize = 24;
@@ -16,7 +16,7 @@ pub const STACK_SIZE: usize = 0x4000;
 /// Words that a thread gets.
 pub const ARGS: usize = 6;
 /// How long [`Thread::join`] waits, microseconds.
-const JOIN_TIMEOUT_US: u64 = 2_000_000;
+const JOIN_TIMEOUT_US: u64 = 10_000_000;
 /// Time slice of a helper, microseconds.
 pub const SLICE_US: u64 = 10_000;
 
@@ -118,10 +118,12 @@ pub struct Helper {
     mcp: u64,
     budget: u64,
     period: u64,
+    core: usize,
     fault: cap::Endpoint,
     cspace: Option<cap::CNode>,
     vspace: cap::VSpace,
     buffer: bool,
+    memory: Option<cap::Untyped>,
 }
 
 impl Helper {
@@ -135,10 +137,12 @@ impl Helper {
             mcp: 0,
             budget: SLICE_US,
             period: SLICE_US,
+            core: 0,
             fault: cap::Endpoint::from_bits(0),
             cspace: None,
             vspace: slot::VSPACE.cap(),
             buffer: true,
+            memory: None,
         }
     }
 
@@ -166,6 +170,12 @@ impl Helper {
         self
     }
 
+    /// The core that it runs on.
+    pub fn core(mut self, core: usize) -> Self {
+        self.core = core;
+        self
+    }
+
     /// Its fault endpoint.
     pub fn fault(mut self, endpoint: cap::Endpoint) -> Self {
         self.fault = endpoint;
@@ -186,6 +196,12 @@ impl Helper {
         self
     }
 
+    /// Its TCB and scheduling context are made of this memory.
+    pub fn memory(mut self, memory: cap::Untyped) -> Self {
+        self.memory = Some(memory);
+        self
+    }
+
     /// It has no IPC buffer.
     pub fn without_buffer(mut self) -> Self {
         self.buffer = false;
@@ -199,8 +215,11 @@ impl Helper {
             return Err(Failure::new(format_args!("too many threads")));
         };
         kit.threads += 1;
-        let tcb = kit.tcb()?;
-        let sc = kit.sched_context(self.budget, self.period)?;
+        let memory = self.memory.unwrap_or(kit.memory());
+        let tcb: cap::Tcb = kit.retype(memory, ObjectBlueprint::Tcb)?;
+        let sc: cap::SchedContext = kit.retype(memory, ObjectBlueprint::SchedContext)?;
+        kit.sched_control_of(self.core)
+            .sched_control_configure_flags(sc, self.budget, self.period, 0, 0, 0)?;
         let buffer = if self.buffer {
             Some(kit.ipc_buffer()?)
         } else {
@@ -286,7 +305,7 @@ impl Thread {
             .then(|| RECORDS[self.index].result.load(Ordering::Relaxed))
     }
 
-    /// Waits for the end of the body (2 s at most) and returns its result.
+    /// Waits for the end of the body (10 s at most) and returns its result.
     #[track_caller]
     pub fn join(&self, kit: &Kit) -> Outcome<u64> {
         let late = Failure::new(format_args!("the thread does not finish"));
@@ -298,6 +317,13 @@ impl Thread {
             if !kit.sleep_until(deadline)? {
                 return Err(late);
             }
+        }
+    }
+
+    /// Changes what the thread is given, before it is started.
+    pub fn set_args<const N: usize>(&self, args: [u64; N]) {
+        for (to, from) in RECORDS[self.index].args.iter().zip(args) {
+            to.store(from, Ordering::Relaxed);
         }
     }
 

@@ -30,6 +30,8 @@ mod leak;
 #[cfg(target_arch = "powerpc64")]
 mod misuse;
 #[cfg(target_arch = "powerpc64")]
+mod multicore;
+#[cfg(target_arch = "powerpc64")]
 mod retype;
 #[cfg(target_arch = "powerpc64")]
 mod revoke;

@@ -2,8 +2,8 @@
 //! The table of cases.
 
 use crate::{
-    bind, cnode, device, fastpath, fastsignal, fault, frame, interrupt, ipc, leak, misuse, retype,
-    revoke, rights, sched, vspace,
+    bind, cnode, device, fastpath, fastsignal, fault, frame, interrupt, ipc, leak, misuse,
+    multicore, retype, revoke, rights, sched, vspace,
 };
 use testkit::Case;
 use testkit::runner::CASE_TIMEOUT_US;
@@ -27,8 +27,12 @@ const AREAS: &[&[Case]] = &[
     device::CASES,
     leak::CASES,
     misuse::CASES,
+    multicore::CASES,
 ];
 
 fn main(boot: &'static sel4::BootInfo) -> ! {
-    testkit::run("kernel", boot, CASE_TIMEOUT_US, AREAS)
+    let several = boot.sched_control[1] - boot.sched_control[0] > 1;
+    // The last area is about more than one core.
+    let areas = &AREAS[..AREAS.len() - usize::from(!several)];
+    testkit::run("kernel", boot, CASE_TIMEOUT_US, areas)
 }
