@@ -80,6 +80,8 @@ pub mod arch_word {
     pub const EP_RECEIVE: usize = 10;
     /// State of an endpoint of this core at which nobody waits.
     pub const EP_IDLE: usize = 11;
+    /// Real address of this core's lock.
+    pub const LOCK: usize = 12;
 }
 
 /// What all cores share.

@@ -4,8 +4,8 @@
 //! With one core there are no locks: nothing of this is on its way. With more, boot changes the few
 //! branches that lead into the kernel ([`SITES`]), so that they lead through [`enter`] and [`leave`].
 
-use crate::arch::{guest, mmu, opal, spr, start, vectors};
-use crate::percore::{self, MAX_CORES};
+use crate::arch::{guest, locks, mmu, opal, spr, start, vectors};
+use crate::percore::{self, MAX_CORES, arch_word};
 use crate::{entry, println};
 use core::sync::atomic::{AtomicU64, Ordering};
 use partita_kernel_core::Kernel;
@@ -33,7 +33,7 @@ fn lock_of(id: u64) -> &'static CoreLock {
 
 /// The locks of the cores from number `from` on. The number of cores changes only while the boot core
 /// holds the first lock, so that whoever has that one knows it.
-fn locks(from: usize) -> &'static [CoreLock] {
+fn locks_from(from: usize) -> &'static [CoreLock] {
     let cores = percore::global().num_cores.get() as usize;
     LOCKS.get(from..cores).unwrap_or(&[])
 }
@@ -54,7 +54,7 @@ fn enter(core: &Core, what: u64) {
     core.entry.set(what);
     lock_of(core.id.get()).arrive();
     lock_all(LOCKS[..1].iter(), || wait(core));
-    lock_all(locks(1).iter(), || wait(core));
+    lock_all(locks_from(1).iter(), || wait(core));
     TAKEN.store(spr::timebase(), Ordering::Relaxed);
 }
 
@@ -63,7 +63,7 @@ fn leave(core: &Core) {
     if !core.current.is_none() {
         lock_of(core.id.get()).depart();
     }
-    unlock_all(locks(0).iter());
+    unlock_all(locks_from(0).iter());
 }
 
 /// What the thread came for, unless somebody has taken it away while this core waited.
@@ -145,12 +145,6 @@ smp_exception_from_idle:
 );
 
 unsafe extern "C" {
-    // In the low block.
-    static vector_c00_from_pd: u8;
-    static syscall_slow: u8;
-    static fast_hypercall: u8;
-    static guest_exit_slow: u8;
-    // In the text.
     static syscall_from_pd: u8;
     static exception_from_pd: u8;
     static exception_from_vcpu: u8;
@@ -161,12 +155,9 @@ unsafe extern "C" {
     static smp_exception_from_idle: u8;
 }
 
-/// Instructions that become branches when there is more than one core, and where they go then. Both lie in
-/// the low block or both in the text.
-fn sites() -> [(*const u8, *const u8); 6] {
+/// Instructions of the text that become branches when there is more than one core, and where they go then.
+fn sites() -> [(u64, u64); 4] {
     [
-        (&raw const vector_c00_from_pd, &raw const syscall_slow),
-        (&raw const fast_hypercall, &raw const guest_exit_slow),
         (&raw const syscall_from_pd, &raw const smp_syscall_from_pd),
         (
             &raw const exception_from_pd,
@@ -181,23 +172,22 @@ fn sites() -> [(*const u8, *const u8); 6] {
             &raw const smp_exception_from_idle,
         ),
     ]
+    .map(|(site, target)| (site as u64, target as u64))
 }
 
 /// Opcode of a relative branch; bits 25:2 are the distance.
 const BRANCH: u32 = 18 << 26;
-const BRANCH_DISTANCE: i64 = 0x3ff_fffc;
+const BRANCH_DISTANCE: u32 = 0x3ff_fffc;
 
-/// Leads the ways into the kernel through the locks.
+/// Leads the ways into the kernel, and its fast paths, through the locks.
 fn change_sites() {
-    for (site, target) in sites() {
-        let distance = target as i64 - site as i64;
-        assert!(
-            distance & !(BRANCH_DISTANCE >> 1) == 0 || distance | (BRANCH_DISTANCE >> 1) | 3 == -1
-        );
-        let at = vectors::installed(site as u64);
+    for (site, target) in sites().into_iter().chain(locks::sites()) {
+        // Both lie in the same block, so that the distance is that of the copy, too.
+        let distance = target.wrapping_sub(site) as u32;
+        let at = vectors::installed(site);
         // SAFETY: an instruction of the kernel's own, which runs untranslated from writable memory; no
-        // other core executes it yet.
-        unsafe { (at as *mut u32).write_volatile(BRANCH | (distance & BRANCH_DISTANCE) as u32) };
+        // other core executes it yet. The kernel is far smaller than a branch reaches.
+        unsafe { (at as *mut u32).write_volatile(BRANCH | distance & BRANCH_DISTANCE) };
         mmu::sync_instructions(at, 4);
     }
 }
@@ -233,7 +223,10 @@ pub fn start_others(core: &Core, pirs: &[u64]) -> u64 {
     }
     percore::global().num_cores.set(count);
     if count > 1 {
-        lock_all(locks(1).iter(), || {});
+        lock_all(locks_from(1).iter(), || {});
+        for (core, lock) in percore::global().cores.iter().zip(&LOCKS) {
+            percore::set(core, arch_word::LOCK, lock as *const CoreLock as u64);
+        }
         change_sites();
     }
     count

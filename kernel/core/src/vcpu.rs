@@ -298,6 +298,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 for (to, word) in v.injected.iter().zip(words) {
                     to.set(word);
                 }
+                v.attention.set(1);
                 self.nudge(t);
                 self.wake_vcpu(r);
             }

@@ -38,6 +38,11 @@ pub struct TicketLock {
 }
 
 impl TicketLock {
+    /// Where a lock has the ticket of the next who comes (32 bits), for assembly.
+    pub const NEXT: usize = core::mem::offset_of!(TicketLock, next);
+    /// Where it has the ticket of the holder (32 bits).
+    pub const SERVING: usize = core::mem::offset_of!(TicketLock, serving);
+
     /// A free lock.
     #[cfg(not(loom))]
     pub const fn new() -> Self {

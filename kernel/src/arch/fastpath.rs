@@ -82,6 +82,8 @@ core::arch::global_asm!(
     .globl fast_call
 fast_call:
     TAKE_SCRATCH
+    .globl fast_call_taken
+fast_call_taken:
     CHECK_MESSAGE
     CHECK_CSPACE
     LOOK_UP 25, 3, 5f
@@ -234,11 +236,15 @@ fast_hypercall:
     srdi 15, 15, 2
     addi 15, 15, 512
     ble+ 1b
+    .globl fast_hypercall_refused
+fast_hypercall_refused:
 5:  b guest_exit_slow
 
     .globl fast_reply_recv
 fast_reply_recv:
     TAKE_SCRATCH
+    .globl fast_reply_recv_taken
+fast_reply_recv_taken:
     CHECK_MESSAGE
     CHECK_CSPACE
     LOOK_UP 25, 3
@@ -288,6 +294,8 @@ fast_reply_recv:
 fast_switch:
     std 27, {CURRENT}(13)
     std 29, {ACTIVE_PID}(13)
+    .globl fast_switched
+fast_switched:
     mtspr {PIDR}, 29              // rfid synchronises
     .long 0x7c00068c              // cp_abort
     ld 24, {PPR_HOST}(13)         // what user mode can write and read without a facility bit
@@ -362,6 +370,8 @@ fast_clear:
     andi. 15, 12, 0xf
     std 14, {GPR} + 8*3(27)
     bne- 2f
+    .globl fast_to_guest
+fast_to_guest:
 1:  mr 12, 27
     mr 11, 24
     b enter_guest

@@ -3,6 +3,7 @@
 
 mod fastpath;
 pub mod guest;
+pub mod locks;
 mod low;
 pub mod machine;
 pub mod mmu;

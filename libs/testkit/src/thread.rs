@@ -16,7 +16,7 @@ pub const STACK_SIZE: usize = 0x4000;
 /// Words that a thread gets.
 pub const ARGS: usize = 6;
 /// How long [`Thread::join`] waits, microseconds.
-const JOIN_TIMEOUT_US: u64 = 10_000_000;
+const JOIN_TIMEOUT_US: u64 = 15_000_000;
 /// Time slice of a helper, microseconds.
 pub const SLICE_US: u64 = 10_000;
 
@@ -305,7 +305,7 @@ impl Thread {
             .then(|| RECORDS[self.index].result.load(Ordering::Relaxed))
     }
 
-    /// Waits for the end of the body (10 s at most) and returns its result.
+    /// Waits for the end of the body (15 s at most) and returns its result.
     #[track_caller]
     pub fn join(&self, kit: &Kit) -> Outcome<u64> {
         let late = Failure::new(format_args!("the thread does not finish"));

@@ -113,7 +113,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// How long anything may take, microseconds.
-const PATIENCE_US: u64 = 10_000_000;
+const PATIENCE_US: u64 = 30_000_000;
 /// Below the root thread's: on core 0 such a thread does not run while the root thread spins.
 const LOW: u64 = ROOT_PRIORITY - 50;
 
@@ -324,7 +324,7 @@ fn ping_pong(kit: &mut Kit) -> Outcome {
 fn suspend(kit: &mut Kit) -> Outcome {
     reset();
     let thread = counter(0).core(1).start(kit)?;
-    for _ in 0..200 {
+    for _ in 0..100 {
         goes_on(0)?;
         thread.tcb.tcb_suspend()?;
         let stopped = word(0);
@@ -681,7 +681,7 @@ fn unmap_running(kit: &mut Kit) -> Outcome {
         .fault(faults)
         .core(1)
         .start(kit)?;
-    for round in 0..200 {
+    for round in 0..100 {
         goes_on(0)?;
         theirs.frame_unmap()?;
         // From here on the thread cannot see the page, whatever its core has cached.
@@ -974,7 +974,7 @@ fn integrity(kit: &mut Kit) -> Outcome {
     let busy = counter(2).core(1).start(kit)?;
     goes_on(1)?;
     // Two threads take turns on core 1 while they are stopped, read and moved about.
-    for round in 0..200 {
+    for round in 0..100 {
         first.tcb.tcb_suspend()?;
         let context = first.tcb.tcb_read_all_registers(false)?;
         check_eq!(*context.gpr(21), 0x1234_5678_9abc_def0);
