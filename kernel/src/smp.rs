@@ -4,15 +4,20 @@
 //! With one core there are no locks: nothing of this is on its way. With more, boot changes the few
 //! branches that lead into the kernel ([`SITES`]), so that they lead through [`enter`] and [`leave`].
 
+use crate::arch::machine::{self, Power};
 use crate::arch::{guest, locks, mmu, opal, spr, start, vectors};
 use crate::percore::{self, MAX_CORES, arch_word};
 use crate::{entry, println};
 use core::sync::atomic::{AtomicU64, Ordering};
+use partita_abi::limits;
 use partita_kernel_core::Kernel;
 use partita_kernel_core::object::{Core, Ref, entry as kind};
-use partita_kernel_lock::{CoreLock, lock_all, unlock_all};
+use partita_kernel_lock::{CoreLock, TicketLock, lock_all, unlock_all};
 
 static LOCKS: [CoreLock; MAX_CORES] = [const { CoreLock::new() }; MAX_CORES];
+/// Locks of hash page tables, by LPID: for cores that hold only their own lock.
+static TABLE_LOCKS: [TicketLock; limits::MAX_LPIDS] =
+    [const { TicketLock::new() }; limits::MAX_LPIDS];
 
 /// Real address of the [`Core`] of the core that is being started; 0: one that comes now is too late.
 pub static STARTING: AtomicU64 = AtomicU64::new(0);
@@ -71,6 +76,32 @@ fn still(core: &Core, what: u64) -> bool {
     core.entry.replace(kind::NONE) == what
 }
 
+/// An invocation on the entries of a hash page table needs no more than this core's lock and that table's.
+/// As [`entry::kernel_local_syscall`]; false also if another core has this one's lock: this core still counts as
+/// running its thread, so that it may not wait.
+extern "C" fn smp_local_syscall(core: &Core) -> bool {
+    let own = &lock_of(core.id.get()).lock;
+    let k = Kernel::new(&Power, percore::global(), core);
+    if !own.try_lock() {
+        return false;
+    }
+    let table = k
+        .local_table()
+        .and_then(|lpid| TABLE_LOCKS.get(lpid as usize));
+    let done = match table {
+        Some(table) => {
+            // Its holder waits for nothing.
+            table.lock(core::hint::spin_loop);
+            let done = entry::kernel_local_syscall(core);
+            table.unlock();
+            done
+        }
+        None => false,
+    };
+    own.unlock();
+    done
+}
+
 extern "C" fn smp_syscall(core: &Core) {
     enter(core, kind::CALL);
     if still(core, kind::CALL) {
@@ -122,6 +153,11 @@ core::arch::global_asm!(
     .p2align 2
 // In: as at syscall_from_pd.
 smp_syscall_from_pd:
+    bl {smp_local_syscall}
+    cmpdi 3, 0
+    bne same_thread_goes_on
+    mfspr 3, {HSPRG0}
+    ld 11, {CURRENT}(3)
     .irp n, 14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
     std \n, {GPR} + 8*\n(11)
     .endr
@@ -138,6 +174,9 @@ smp_exception_from_idle:
     b return_to_current
 "#,
     GPR = const core::mem::offset_of!(partita_kernel_core::object::Context, gpr),
+    HSPRG0 = const spr::HSPRG0,
+    CURRENT = const core::mem::offset_of!(Core, current),
+    smp_local_syscall = sym smp_local_syscall,
     smp_syscall = sym smp_syscall,
     smp_exception = sym smp_exception,
     smp_guest_exception = sym smp_guest_exception,
@@ -245,7 +284,7 @@ pub extern "C" fn secondary_main(core: &'static Core) -> ! {
     ARRIVED.fetch_add(1, Ordering::Release);
     // The boot core lets go when everything is there.
     enter(core, kind::NONE);
-    Kernel::new(&crate::arch::machine::Power, percore::global(), core).finish();
+    Kernel::new(&Power, percore::global(), core).finish();
     leave(core);
     start::enter_current()
 }
@@ -264,7 +303,7 @@ pub fn contended() -> bool {
 pub fn stop(other: &Core) {
     let lock = lock_of(other.id.get());
     if lock.is_running() {
-        crate::arch::machine::ring_doorbell(other);
+        machine::ring_doorbell(other);
         while lock.is_running() {
             core::hint::spin_loop();
         }
@@ -275,7 +314,7 @@ pub fn stop(other: &Core) {
 pub fn evict(other: &Core, vcpu: u64) {
     let lock = lock_of(other.id.get());
     lock.ask(vcpu);
-    crate::arch::machine::ring_doorbell(other);
+    machine::ring_doorbell(other);
     while !lock.is_served() {
         core::hint::spin_loop();
     }

@@ -90,6 +90,19 @@ impl<'k, M: Machine> Kernel<'k, M> {
             && core.deadline.get() != 0
     }
 
+    /// LPID of the hash page table that [`Self::local_syscall`] would use, if it would.
+    pub fn local_table(&self) -> Option<u64> {
+        let tcb = self.at(self.current()?);
+        let gpr = &tcb.context.gpr;
+        if gpr[reg::NUMBER].get() as i64 as isize != syscall::CALL
+            || tcb.cspace_epoch.get() != self.core.cspace_epoch.get()
+        {
+            return None;
+        }
+        let (w0, w1) = self.quick_slot(tcb, gpr[reg::CAP].get())?;
+        (w0 >> TYPE_SHIFT == tag::HPT).then_some(w1)
+    }
+
     /// An invocation on the entries of a hash page table: a good part of what a guest's hypercall costs. It touches
     /// nothing but the table, what its entries pin, and the caller's registers.
     #[inline(always)]

@@ -158,6 +158,8 @@ fast_donate:
     mr 3, 30
     b fast_switch
 // A capability in another CNode, most likely one to invoke.
+    .globl fast_call_elsewhere
+fast_call_elsewhere:
 5:  .irp n, 24,25,29,30
     ld \n, {GPR} + 8*\n(31)
     .endr

@@ -56,12 +56,17 @@ locked_reply_recv:
     TRY_LOCK 24, 25, 26, busy
     andi. 24, 12, 0xfff
     b fast_reply_recv_taken + 4
-// As at fast_refused.
+// As at fast_refused, and at fast_call_elsewhere, which puts back less.
 unlock_refused:
     UNLOCK 24, 25
 busy:
     ld 23, {GPR} + 8*23(31)       // first instruction of fast_refused
     b fast_refused + 4
+// As at fast_answered.
+unlock_answered:
+    UNLOCK 24, 25
+    lis 12, return_to_current@high
+    b fast_answered + 4
 
 // r27 = the thread that runs next. It may have been called from another core the last time.
 unlock_switched:
@@ -103,6 +108,8 @@ unsafe extern "C" {
     static fast_call_taken: u8;
     static fast_reply_recv_taken: u8;
     static fast_refused: u8;
+    static fast_call_elsewhere: u8;
+    static fast_answered: u8;
     static fast_switched: u8;
     static fast_hypercall: u8;
     static fast_hypercall_refused: u8;
@@ -111,6 +118,7 @@ unsafe extern "C" {
     static locked_call: u8;
     static locked_reply_recv: u8;
     static unlock_refused: u8;
+    static unlock_answered: u8;
     static unlock_switched: u8;
     static locked_hypercall: u8;
     static unlock_hypercall: u8;
@@ -119,7 +127,7 @@ unsafe extern "C" {
 
 /// Instructions of the low block that become branches when there is more than one core, and where they go
 /// then. Linked addresses.
-pub fn sites() -> [(u64, u64); 8] {
+pub fn sites() -> [(u64, u64); 10] {
     [
         (&raw const vector_c00_from_pd, &raw const locked_system_call),
         (&raw const fast_call_taken, &raw const locked_call),
@@ -128,6 +136,8 @@ pub fn sites() -> [(u64, u64); 8] {
             &raw const locked_reply_recv,
         ),
         (&raw const fast_refused, &raw const unlock_refused),
+        (&raw const fast_call_elsewhere, &raw const unlock_refused),
+        (&raw const fast_answered, &raw const unlock_answered),
         (&raw const fast_switched, &raw const unlock_switched),
         (&raw const fast_hypercall, &raw const locked_hypercall),
         (

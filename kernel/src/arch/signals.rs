@@ -528,6 +528,8 @@ fast_answer_fault:
     std 0, {TCB_REPLY}(27)
     std 4, {TCB_STATE}(27)
     std 27, {CURRENT}(13)
+    .globl fast_answered
+fast_answered:
     lis 12, return_to_current@high
     ori 12, 12, return_to_current@l
     mtctr 12

@@ -199,6 +199,8 @@ syscall_from_pd:
 6:  bl {kernel_go_on}
     b return_to_current
 // The same thread goes on: r14 to r31 are as it left them, by the calling convention; LR, CTR, XER and r0 are 0.
+    .globl same_thread_goes_on
+same_thread_goes_on:
 5:  mfspr 13, {HSPRG0}
     ld 12, {CURRENT}(13)
     li 0, 0

@@ -217,8 +217,13 @@ fn counts() -> [u64; 3] {
     core::array::from_fn(|i| COUNTS[i].load(Ordering::Relaxed))
 }
 
+/// How often a measurement may be repeated: with several cores, time is not counted in instructions, and the machine
+/// outside takes processors away.
+fn attempts(kit: &Kit) -> usize {
+    if kit.cores() > 1 { 10 } else { 1 }
+}
+
 fn round_robin(kit: &mut Kit) -> Outcome {
-    COUNTS.iter().for_each(|c| c.store(0, Ordering::Relaxed));
     for i in 0..3 {
         Helper::new(spin)
             .args([counter(i)])
@@ -226,13 +231,17 @@ fn round_robin(kit: &mut Kit) -> Outcome {
             .budget(1000, 1000)
             .start(kit)?;
     }
-    kit.sleep(120_000)?;
-    let counts = counts();
-    let (least, most) = (counts.iter().min(), counts.iter().max());
-    match (least, most) {
-        (Some(&least), Some(&most)) if least > 0 && most < least * 3 => Ok(()),
-        _ => fail!("shares are {counts:?}"),
+    let mut shares = [0; 3];
+    for _ in 0..attempts(kit) {
+        COUNTS.iter().for_each(|c| c.store(0, Ordering::Relaxed));
+        kit.sleep(120_000)?;
+        shares = counts();
+        match (shares.iter().min(), shares.iter().max()) {
+            (Some(&least), Some(&most)) if least > 0 && most < least * 3 => return Ok(()),
+            _ => {}
+        }
     }
+    fail!("shares are {shares:?}")
 }
 
 fn budget(kit: &mut Kit) -> Outcome {
