@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use partita_abi::limits;
 use partita_kernel_core::Kernel;
 use partita_kernel_core::object::{Core, Ref, entry as kind};
+use partita_kernel_core::quick::Local;
 use partita_kernel_lock::{CoreLock, TicketLock, lock_all, unlock_all};
 
 static LOCKS: [CoreLock; MAX_CORES] = [const { CoreLock::new() }; MAX_CORES];
@@ -76,9 +77,9 @@ fn still(core: &Core, what: u64) -> bool {
     core.entry.replace(kind::NONE) == what
 }
 
-/// An invocation on the entries of a hash page table needs no more than this core's lock and that table's.
-/// As [`entry::kernel_local_syscall`]; false also if another core has this one's lock: this core still counts as
-/// running its thread, so that it may not wait.
+/// An invocation on the entries of a hash page table needs no more than this core's lock and that table's. False if
+/// it is something else, or if another core has this one's lock: this core still counts as running its
+/// thread, so that it may not wait.
 extern "C" fn smp_local_syscall(core: &Core) -> bool {
     let own = &lock_of(core.id.get()).lock;
     let k = Kernel::new(&Power, percore::global(), core);
@@ -92,7 +93,7 @@ extern "C" fn smp_local_syscall(core: &Core) -> bool {
         Some(table) => {
             // Its holder waits for nothing.
             table.lock(core::hint::spin_loop);
-            let done = entry::kernel_local_syscall(core);
+            let done = entry::kernel_local_syscall(core) == Local::Settled;
             table.unlock();
             done
         }

@@ -90,7 +90,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
             && core.deadline.get() != 0
     }
 
-    /// LPID of the hash page table that [`Self::local_syscall`] would use, if it would.
+    /// LPID of the hash page table that the running thread's system call invokes, if it does.
     pub fn local_table(&self) -> Option<u64> {
         let tcb = self.at(self.current()?);
         let gpr = &tcb.context.gpr;
@@ -99,8 +99,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
         {
             return None;
         }
-        let (w0, w1) = self.quick_slot(tcb, gpr[reg::CAP].get())?;
-        (w0 >> TYPE_SHIFT == tag::HPT).then_some(w1)
+        let slot = self.at(self.cached_slot(tcb, gpr[reg::CAP].get())?);
+        (slot.w0.get() >> TYPE_SHIFT == tag::HPT).then(|| slot.w1.get())
     }
 
     /// An invocation on the entries of a hash page table: a good part of what a guest's hypercall costs. It touches

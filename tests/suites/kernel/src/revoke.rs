@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! REVOKE: the end of capabilities and objects.
 
-use crate::support::{call_once, echo, nothing, receive_once, send_once, spin, wait_once};
+use crate::support::{
+    call_once, echo, measured, nothing, receive_once, send_once, spin, wait_once,
+};
 use core::sync::atomic::{AtomicU64, Ordering};
 use sel4::{CapRights, Error, MessageInfo, ObjectBlueprint, ObjectBlueprintArch, cap};
 use testkit::{Case, Helper, Kit, Outcome, check, check_eq};
@@ -49,7 +51,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "REVOKE0011 a long revocation is interrupted",
-        body: interrupted,
+        body: |kit| measured(kit, interrupted),
     },
     Case {
         name: "REVOKE0012 an armed timer",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! SCHED: priorities, time, scheduling contexts, timers.
 
-use crate::support::{nothing, refused, spin, wait_once};
+use crate::support::{measured, nothing, refused, spin, wait_once};
 use core::sync::atomic::{AtomicU64, Ordering};
 use partita_abi::{ErrorCode, FaultLabel, InvocationLabel};
 use sel4::init_thread::slot;
@@ -28,15 +28,15 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "SCHED0005 equal priorities share the processor",
-        body: round_robin,
+        body: |kit| measured(kit, round_robin),
     },
     Case {
         name: "SCHED0006 a budget bounds a thread",
-        body: budget,
+        body: |kit| measured(kit, budget),
     },
     Case {
         name: "SCHED0007 a thread out of budget waits for its period",
-        body: period,
+        body: |kit| measured(kit, period),
     },
     Case {
         name: "SCHED0008 yield",
@@ -44,7 +44,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "SCHED0009 yield gives up the budget of the period",
-        body: yield_budget,
+        body: |kit| measured(kit, yield_budget),
     },
     Case {
         name: "SCHED0010 suspend and resume",
@@ -60,7 +60,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "SCHED0013 consumed time",
-        body: consumed,
+        body: |kit| measured(kit, consumed),
     },
     Case {
         name: "SCHED0014 YieldTo",
@@ -68,11 +68,11 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "SCHED0015 a timeout fault",
-        body: timeout,
+        body: |kit| measured(kit, timeout),
     },
     Case {
         name: "SCHED0016 a donated budget has a grace",
-        body: grace,
+        body: |kit| measured(kit, grace),
     },
     Case {
         name: "SCHED0017 preemption keeps every register",
@@ -84,7 +84,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "SCHED0019 timers",
-        body: timers,
+        body: |kit| measured(kit, timers),
     },
     Case {
         name: "SCHED0020 a timer wakes the idle processor",
@@ -217,13 +217,8 @@ fn counts() -> [u64; 3] {
     core::array::from_fn(|i| COUNTS[i].load(Ordering::Relaxed))
 }
 
-/// How often a measurement may be repeated: with several cores, time is not counted in instructions, and the machine
-/// outside takes processors away.
-fn attempts(kit: &Kit) -> usize {
-    if kit.cores() > 1 { 10 } else { 1 }
-}
-
 fn round_robin(kit: &mut Kit) -> Outcome {
+    COUNTS.iter().for_each(|c| c.store(0, Ordering::Relaxed));
     for i in 0..3 {
         Helper::new(spin)
             .args([counter(i)])
@@ -231,17 +226,13 @@ fn round_robin(kit: &mut Kit) -> Outcome {
             .budget(1000, 1000)
             .start(kit)?;
     }
-    let mut shares = [0; 3];
-    for _ in 0..attempts(kit) {
-        COUNTS.iter().for_each(|c| c.store(0, Ordering::Relaxed));
-        kit.sleep(120_000)?;
-        shares = counts();
-        match (shares.iter().min(), shares.iter().max()) {
-            (Some(&least), Some(&most)) if least > 0 && most < least * 3 => return Ok(()),
-            _ => {}
-        }
+    kit.sleep(120_000)?;
+    let counts = counts();
+    let (least, most) = (counts.iter().min(), counts.iter().max());
+    match (least, most) {
+        (Some(&least), Some(&most)) if least > 0 && most < least * 3 => Ok(()),
+        _ => fail!("shares are {counts:?}"),
     }
-    fail!("shares are {shares:?}")
 }
 
 fn budget(kit: &mut Kit) -> Outcome {
