@@ -6,6 +6,7 @@ use crate::platform::Platform;
 use crate::reply::{Interrupt, ReplyAction};
 use crate::state::{VcpuId, deferred, run, wake};
 use partita_instance::atomic::Ordering;
+use partita_papr::hcall::number::H_RPT_INVALIDATE;
 use partita_papr::hcall::status::{H_FUNCTION, H_UNSUPPORTED};
 
 /// SRR1 bits of a machine check that mean something to the guest.
@@ -62,7 +63,7 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
                 dsisr,
             }),
             Exit::UnroutedHypercall {
-                number: 0xef00..=0xefff,
+                number: H_RPT_INVALIDATE | 0xef00..=0xefff,
             } => ReplyAction::status(H_UNSUPPORTED),
             Exit::UnroutedHypercall { .. } => ReplyAction::status(H_FUNCTION),
             Exit::Paused => self.paused(vcpu),

@@ -36,6 +36,8 @@ pub mod low;
 #[cfg(target_arch = "powerpc64")]
 pub mod machine;
 #[cfg(target_arch = "powerpc64")]
+pub mod memory;
+#[cfg(target_arch = "powerpc64")]
 pub mod mmu;
 #[cfg(target_arch = "powerpc64")]
 pub mod platform;

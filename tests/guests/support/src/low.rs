@@ -52,6 +52,8 @@ pub struct TrapArea {
     pub stack: u64,
     /// r2 of the program.
     pub toc: u64,
+    /// MSR in the trap.
+    pub msr: u64,
 }
 
 /// The trap area of a vCPU.

@@ -117,6 +117,16 @@ pub fn with_interrupts<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Cedes until the decrementer expires, in `ticks`, or something else wakes the vCPU. Interrupts are
+/// off before and after.
+pub fn sleep(ticks: u32) {
+    mtspr::<{ spr::DEC }>(ticks.into());
+    let before = mfmsr();
+    crate::hypercall::hypercall(partita_papr::hcall::number::H_CEDE, []);
+    // H_CEDE has set EE: the decrementer interrupt was taken. SAFETY: translation does not change.
+    unsafe { mtmsrd(before & !msr::EE) };
+}
+
 /// Makes `bytes` of instructions at `start` that were just written visible to instruction fetch.
 pub fn sync_instructions(start: u64, bytes: u64) {
     for line in (start & !127..start + bytes).step_by(128) {
@@ -165,6 +175,8 @@ pub struct Trap {
     pub dar: u64,
     /// DSISR.
     pub dsisr: u64,
+    /// MSR when the trap was taken.
+    pub msr: u64,
 }
 
 unsafe extern "C" {
@@ -234,6 +246,25 @@ pub fn execute(code: &[u32], gpr: [u64; 4]) -> Executed {
     execute_at(first as u64, gpr)
 }
 
+/// mtsrr0 r3; mtsrr1 r4; rfid
+const TO_USER: [u32; 3] = [0x7c7a_03a6, 0x7c9b_03a6, 0x4c00_0024];
+
+/// Runs instructions in user mode, with translation on, until they trap; r3 to r6 are as given. The
+/// program's memory is mapped ([`crate::mmu::map_identity`]).
+pub fn execute_user(code: &[u32], gpr: [u64; 4]) -> Executed {
+    // They lie behind those that go to user mode and load r3 and r4: ld r3,0(r5); ld r4,8(r5).
+    const LOAD: [u32; 4] = [0xe865_0000, 0xe885_0008, 0xe8c5_0018, 0xe8a5_0010];
+    let mut all = [0; CODE_WORDS];
+    let head = TO_USER.len() + LOAD.len();
+    assert!(head + code.len() <= CODE_WORDS);
+    all[..3].copy_from_slice(&TO_USER);
+    all[3..head].copy_from_slice(&LOAD);
+    all[head..head + code.len()].copy_from_slice(code);
+    let entry = code_address() + 4 * TO_USER.len() as u64;
+    let state = mfmsr() | msr::PR | msr::IR | msr::DR | msr::EE;
+    execute(&all, [entry, state, &raw const gpr as u64, 0])
+}
+
 /// Where [`execute`] puts its code.
 pub fn code_address() -> u64 {
     CODE.0.get() as u64
@@ -255,6 +286,7 @@ pub fn execute_at(code: u64, mut gpr: [u64; 4]) -> Executed {
             srr1: area.srr1,
             dar: area.dar,
             dsisr: area.dsisr,
+            msr: area.msr,
         }),
     }
 }

@@ -6,8 +6,8 @@ use crate::machine::{mfmsr, msr, mtmsrd};
 use crate::platform::Guest;
 use core::arch::asm;
 use partita_papr::hash::{SLB_ESID_V, Segment};
-use partita_papr::hcall::number::H_ENTER;
-use partita_papr::hcall::status::{H_PTEG_FULL, H_SUCCESS};
+use partita_papr::hcall::number::{H_CLEAR_HPT, H_ENTER};
+use partita_papr::hcall::status::{H_CONTINUE, H_PTEG_FULL, H_SUCCESS};
 use partita_papr::hpte::{B_1T, BOLTED, C, M, R, SECONDARY, VALID};
 use partita_papr::{PageSize, Ptex};
 
@@ -69,22 +69,34 @@ impl Mapping {
 /// Effective address 0 on.
 pub const IDENTITY_VSID: u64 = 0x5001;
 
-/// Maps the first `bytes` of memory at the same effective addresses, by 64 KiB pages, in SLB entry 0:
+/// Empties the page table, but for the virtual real mode area.
+pub fn clear_table() -> bool {
+    loop {
+        match hypercall(H_CLEAR_HPT, []).status {
+            H_CONTINUE => {}
+            status => return status == H_SUCCESS,
+        }
+    }
+}
+
+/// Empties the table, then maps the first `bytes` of memory at the same effective addresses, by 64 KiB pages, in SLB entry 0:
 /// then the program runs with translation on ([`translated`]). False: an entry was refused.
 pub fn map_identity(guest: &Guest, bytes: u64) -> bool {
+    if !clear_table() {
+        return false;
+    }
     slbia();
     let low = segment(0, IDENTITY_VSID, PageSize::Size64K);
     low.load(0);
     (0..bytes).step_by(0x1_0000).all(|address| {
         let (v, r) = low.entry(address, address, PageSize::Size64K, R | C);
-        let mut flags_v = v | BOLTED;
-        let answer = hypercall(H_ENTER, [0, low.group(guest, address), flags_v, r]);
+        let v = v | BOLTED;
+        let answer = hypercall(H_ENTER, [0, low.group(guest, address), v, r]);
         if answer.status != H_PTEG_FULL {
             return answer.status == H_SUCCESS;
         }
-        flags_v |= SECONDARY;
         let group = low.second_group(guest, address);
-        hypercall(H_ENTER, [0, group, flags_v, r]).status == H_SUCCESS
+        hypercall(H_ENTER, [0, group, v | SECONDARY, r]).status == H_SUCCESS
     })
 }
 
@@ -99,13 +111,17 @@ pub fn translated<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Writes SLB entry `index`: the segment at `ea`.
+/// B of slbie's operand: a segment of 1 TiB.
+const SLBIE_1T: u64 = 1 << 25;
+
+/// Writes SLB entry `index`: the segment of 1 TiB at `ea`, whose former entry becomes invalid first.
 pub fn slbmte(index: u64, ea: u64, vsid_word: u64) {
-    // 1 TiB segments: ESID bits 63:40.
-    let esid = (ea & !((1 << 40) - 1)) | SLB_ESID_V | index;
+    let first = ea & !((1 << 40) - 1);
+    let esid = first | SLB_ESID_V | index;
     // SAFETY: a segment of the program; what it maps is its own memory.
     unsafe {
-        asm!("isync", "slbmte {0}, {1}", "isync", in(reg) vsid_word, in(reg) esid, options(nostack, preserves_flags));
+        asm!("isync", "slbie {0}", "isync", in(reg) first | SLBIE_1T, options(nostack, preserves_flags));
+        asm!("slbmte {0}, {1}", "isync", in(reg) vsid_word, in(reg) esid, options(nostack, preserves_flags));
     }
 }
 

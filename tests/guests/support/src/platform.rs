@@ -131,3 +131,51 @@ impl Guest {
         status as i32
     }
 }
+
+core::arch::global_asm!(
+    r#"
+    .section .text.guest_enter_rtas, "ax", @progbits
+    .globl guest_enter_rtas
+    .p2align 2
+// r3 = argument block, r4 = entry point. RTAS returns to big-endian code with MSR = ME|RI.
+guest_enter_rtas:
+    mflr 0
+    std 0, 16(1)
+    stdu 1, -64(1)
+    std 30, 40(1)
+    std 31, 48(1)
+    mfmsr 31
+    li 30, {RI}
+    ori 30, 30, {ME}
+    bcl 20, 31, 0f
+0:  mflr 5
+    addi 5, 5, 1f - 0b
+    mtlr 5
+    mtsrr0 4
+    mtsrr1 30
+    rfid
+// Big-endian: mtsrr1 r31; addi r5,r5,16; mtsrr0 r5; rfid. LR is what it was: take it from there.
+1:  .long 0xa602a87c              // mflr r5
+    .long 0x1400a538              // addi r5,r5,20
+    .long 0xa603ba7c              // mtsrr0 r5
+    .long 0xa603fb7f              // mtsrr1 r31
+    .long 0x2400004c              // rfid
+    ld 30, 40(1)
+    ld 31, 48(1)
+    addi 1, 1, 64
+    ld 0, 16(1)
+    mtlr 0
+    blr
+"#,
+    ME = const crate::machine::msr::ME,
+    RI = const crate::machine::msr::RI,
+);
+
+/// Enters RTAS as Linux does (P4.3, 4.4): real mode, 32 bits, big-endian.
+pub fn enter_rtas(entry: u64, block: u64) {
+    unsafe extern "C" {
+        fn guest_enter_rtas(block: u64, entry: u64);
+    }
+    // SAFETY: RTAS keeps the non-volatile registers and the stack (SPEC 4.4).
+    unsafe { guest_enter_rtas(block, entry) };
+}

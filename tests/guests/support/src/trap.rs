@@ -91,6 +91,8 @@ guest_vectors:
     mfspr 11, {DSISR}
     std 10, {T_DAR}(9)
     std 11, {T_DSISR}(9)
+    mfmsr 10
+    std 10, {T_MSR}(9)
     mfcr 10
     mflr 11
     std 10, {CR}(9)
@@ -148,6 +150,7 @@ guest_vectors_end:
     T_SRR1 = const offset_of!(TrapArea, srr1),
     T_DAR = const offset_of!(TrapArea, dar),
     T_DSISR = const offset_of!(TrapArea, dsisr),
+    T_MSR = const offset_of!(TrapArea, msr),
     CR = const offset_of!(TrapArea, cr),
     LR = const offset_of!(TrapArea, lr),
     CTR = const offset_of!(TrapArea, ctr),
