@@ -169,7 +169,7 @@ pub fn close_facilities() {
         write::<157>(0); // UAMOR
         write::<29>(0); // AMR
         write::<61>(0); // IAMR
-        write::<349>(0); // AMOR
+        write::<349>(u64::MAX); // AMOR: guests may write AMR, IAMR and UAMOR
         write::<17>(0); // DSCR
         write::<815>(0); // TAR
         write::<256>(0); // VRSAVE

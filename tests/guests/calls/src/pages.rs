@@ -3,9 +3,8 @@
 
 use crate::table::{drop_entry, entry, test_segment};
 use guest_support::hypercall::hypercall;
-use guest_support::machine::{execute, mfmsr, msr, mtmsrd};
 use guest_support::memory::{fill, is_filled, read, write};
-use guest_support::mmu::{map_identity, slbmte, translated};
+use guest_support::mmu::{self, map_identity, slbmte, translated};
 use guest_support::papr::PageSize;
 use guest_support::papr::hash::SLB_KS;
 use guest_support::papr::hcall::number::*;
@@ -94,15 +93,7 @@ fn secondary(guest: &'static Guest) -> Outcome {
 
 /// The trap of a load or store with data translation, if there is one.
 fn access(ea: u64, store: bool) -> Option<u64> {
-    // ld r3, 0(r4); std r3, 0(r4)
-    let code = if store { 0xf864_0000 } else { 0xe864_0000 };
-    let before = mfmsr();
-    // SAFETY: the program is mapped where it is.
-    unsafe { mtmsrd(before | msr::IR | msr::DR) };
-    let done = execute(&[code], [0, ea, 0, 0]);
-    // SAFETY: as it was.
-    unsafe { mtmsrd(before) };
-    done.trap.map(|trap| trap.vector)
+    mmu::access(ea, store).map(|trap| trap.vector)
 }
 
 fn forgotten(guest: &'static Guest) -> Outcome {
@@ -151,15 +142,8 @@ fn protection(guest: &'static Guest) -> Outcome {
             }
         }
         // N: no execution.
-        let before = mfmsr();
         base.load(1);
-        // SAFETY: the program is mapped where it is.
-        unsafe { mtmsrd(before | msr::IR | msr::DR) };
-        // mtctr r3; bctr
-        let done = execute(&[0x7c69_03a6, 0x4e80_0420], [ea, 0, 0, 0]);
-        // SAFETY: as it was.
-        unsafe { mtmsrd(before) };
-        let Some(trap) = done.trap else {
+        let Some(trap) = mmu::jump(ea) else {
             fail!("executed from a page with N")
         };
         check_eq!(trap.vector, vector::INSTRUCTION_STORAGE);

@@ -16,6 +16,11 @@ pub const AFTER: usize = 0x6800;
 /// Where the code that loads and saves them keeps what it needs itself.
 pub const KEPT: usize = 0x7000;
 
+/// Registers at the entry: r0 to r31 but r10 and r11, CR, CTR, XER, SPRG0 to SPRG3, DAR, DSISR.
+pub const ENTRY: usize = 0x7800;
+/// Doublewords at [`ENTRY`].
+pub const ENTRY_WORDS: usize = 41;
+
 /// What a trap finds and leaves. SPRG3 of a vCPU is the address of its area.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 //! Segments, page table entries and translation (SPEC 3.4 to 3.6).
 
 use crate::hypercall::{Answer, hypercall};
-use crate::machine::{mfmsr, msr, mtmsrd};
+use crate::machine::{Trap, execute, mfmsr, msr, mtmsrd};
 use crate::platform::Guest;
 use core::arch::asm;
 use partita_papr::hash::{SLB_ESID_V, Segment};
@@ -131,4 +131,28 @@ pub fn slbia() {
     unsafe {
         asm!("isync", "slbmte {0}, {0}", "slbia", "isync", in(reg) 0u64, options(nostack, preserves_flags));
     }
+}
+
+/// The trap of a load, or a store of 0, with data translation on, if there is one.
+pub fn access(ea: u64, store: bool) -> Option<Trap> {
+    // ld r3, 0(r4); std r3, 0(r4)
+    let code = if store { 0xf864_0000 } else { 0xe864_0000 };
+    with_translation(&[code], [0, ea, 0, 0])
+}
+
+/// The trap of a jump to `ea` with translation on, if there is one.
+pub fn jump(ea: u64) -> Option<Trap> {
+    // mtctr r3; bctr
+    with_translation(&[0x7c69_03a6, 0x4e80_0420], [ea, 0, 0, 0])
+}
+
+/// Runs instructions with translation on.
+pub fn with_translation(code: &[u32], gpr: [u64; 4]) -> Option<Trap> {
+    let before = mfmsr();
+    // SAFETY: the program is mapped where it is (`map_identity`).
+    unsafe { mtmsrd(before | msr::IR | msr::DR) };
+    let done = execute(code, gpr);
+    // SAFETY: as it was.
+    unsafe { mtmsrd(before) };
+    done.trap
 }

@@ -252,3 +252,8 @@ pub fn run(before: &Registers, code: &[u32]) -> Registers {
         to.read_volatile()
     }
 }
+
+/// Where [`run`] puts its code.
+pub fn code_address() -> u64 {
+    &raw const guest_registers_code as u64
+}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Entry (SPEC P4.1): to little-endian, take a stack, call `guest_main`; the other vCPUs' entry.
 
-use crate::low::VCPUS;
+use crate::low::{ENTRY, VCPUS};
 
 /// Bytes of each stack.
 pub(crate) const STACK_BYTES: usize = 0x1_0000;
@@ -45,6 +45,30 @@ core::arch::global_asm!(
     .p2align 2
 _start:
     TO_LITTLE_ENDIAN
+    .irp n, 0,1,2,3,4,5,6,7,8,9,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+    std \n, {ENTRY} + 8*\n(0)
+    .endr
+    li 4, 0
+    std 4, {ENTRY} + 8*10(0)
+    std 4, {ENTRY} + 8*11(0)
+    mfcr 4
+    std 4, {ENTRY} + 8*32(0)
+    mfctr 4
+    std 4, {ENTRY} + 8*33(0)
+    mfxer 4
+    std 4, {ENTRY} + 8*34(0)
+    mfspr 4, 272
+    std 4, {ENTRY} + 8*35(0)
+    mfspr 4, 273
+    std 4, {ENTRY} + 8*36(0)
+    mfspr 4, 274
+    std 4, {ENTRY} + 8*37(0)
+    mfspr 4, 275
+    std 4, {ENTRY} + 8*38(0)
+    mfspr 4, 19
+    std 4, {ENTRY} + 8*39(0)
+    mfspr 4, 18
+    std 4, {ENTRY} + 8*40(0)
     lis 2, .TOC.@ha
     addi 2, 2, .TOC.@l
     lis 1, {stacks}@ha
@@ -70,6 +94,7 @@ guest_secondary:
     bctrl
     trap
 "#,
+    ENTRY = const ENTRY,
     stacks = sym STACKS,
     bytes = const STACK_BYTES,
     room = const STACK_ROOM,
