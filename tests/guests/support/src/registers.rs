@@ -2,7 +2,7 @@
 //! All registers before and after a piece of code: what a hypercall or an exit changes.
 
 use crate::low::{AFTER, BEFORE, KEPT};
-use crate::machine::sync_instructions;
+use crate::machine::{mfmsr, msr, mtmsrd, sync_instructions};
 use core::mem::offset_of;
 
 /// Special-purpose registers that are loaded and saved, in this order.
@@ -256,4 +256,22 @@ pub fn run(before: &Registers, code: &[u32]) -> Registers {
 /// Where [`run`] puts its code.
 pub fn code_address() -> u64 {
     &raw const guest_registers_code as u64
+}
+
+/// vs0 to vs63 as they are now.
+pub fn vectors() -> [u64; 128] {
+    let mut all = [0u64; 128];
+    let before = mfmsr();
+    // SAFETY: MSR gets FP, VEC and VSX and loses them again; the stores are within `all`.
+    unsafe {
+        mtmsrd(before | msr::FP | msr::VEC | msr::VSX);
+        core::arch::asm!(
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59,60,61,62,63",
+            "stxvd2x \\n, 0, {0}", "addi {0}, {0}, 16",
+            ".endr",
+            inout(reg_nonzero) all.as_mut_ptr() => _, options(nostack),
+        );
+        mtmsrd(before);
+    }
+    all
 }
