@@ -8,7 +8,8 @@
 //! | `epoch` | hpt, vpa (rw) | address of the PD's own epoch word |
 //! | `epoch_0` to `epoch_9` | memslots (r) | addresses of the readers' epoch words, without gaps |
 //! | `guest_memory` | hpt, vpa, vcpu | bytes of guest memory |
-//! | `instance` | hpt, vpa | number of the instance, from 0 |
+//! | `instance` | vpa, vcpu | number of the instance, from 0: its core |
+//! | `vpa_1` to `vpa_3` | vcpu | channel ids of further instances of vpa, if there are any |
 //! | `vcpu_count` | vpa, vcpu | vCPUs |
 //! | `dirty_log` | hpt, vpa, vcpu, control (rw) | address of the dirty log, optional |
 //! | `page_state` | memslots (rw) | address of its page words and frame lists |
@@ -45,7 +46,7 @@ pub const SPARE_SLOT: usize = 10;
 pub const HPT_SLOT: usize = 1;
 /// First view capability (rw), in the CSpace of `vpa` (1 + 3 for each vCPU) and of `vcpu` (one).
 pub const VIEW_SLOT: usize = 1;
-/// VCPU capabilities of all vCPUs, in the CSpace of `vpa`.
+/// VCPU capabilities of all vCPUs, in the CSpace of `vpa`, and of `vcpu` but for instance 0.
 pub const VCPU_SLOT: usize = 44;
 /// The timer ([`crate::channel::TIMER`]), in the CSpace of `vcpu`.
 pub const TIMER_SLOT: usize = 20;

@@ -4,7 +4,7 @@
 use core::arch::asm;
 use core::fmt::Write;
 use partita_abi::vcpu_register as register;
-use partita_guest_protocol::symbol::PLATFORM_SLOT;
+use partita_guest_protocol::symbol::{PLATFORM_SLOT, VCPU_SLOT};
 use partita_serial::Client;
 use partita_vcpu::{
     Interrupt, Machine, PartitionMode, Pause, PowerEvent, RealTime, Refused, Register, StartState,
@@ -28,15 +28,33 @@ const DRAIN_TRIES: u32 = 100_000;
 
 /// The guest's terminal 0 is the client of the serial server.
 pub(crate) struct Host<F> {
-    pub(crate) console: Client<F>,
+    pub(crate) console: Option<Client<F>>,
+    /// Where the VCPU capabilities are.
+    pub(crate) vcpus: Vcpus,
     /// What the guest asked for, until the handler sees it.
     pub(crate) event: Option<PowerEvent>,
     /// Time of day as firmware once gave it, and the timebase then.
     pub(crate) clock: Option<(RealTime, u64)>,
 }
 
-fn cap(vcpu: VcpuId) -> cap::VCpu {
-    Vcpu::new(vcpu.number() as usize).vcpu()
+/// Where the VCPU capabilities are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Vcpus {
+    /// In the parent's slots.
+    Parent,
+    /// Granted, from [`VCPU_SLOT`] on.
+    Granted,
+}
+
+impl Vcpus {
+    #[inline]
+    fn cap(self, number: u32) -> cap::VCpu {
+        match self {
+            Vcpus::Parent => Vcpu::new(number as usize).vcpu(),
+            // The numbers of the platform's vCPUs are those of the description's.
+            Vcpus::Granted => cspace_cap(VCPU_SLOT + number as usize),
+        }
+    }
 }
 
 const fn number(register: Register) -> usize {
@@ -51,10 +69,13 @@ const fn number(register: Register) -> usize {
 impl<F: Fn()> Host<F> {
     /// A line of ours on the guest's console.
     pub(crate) fn line(&mut self, line: core::fmt::Arguments<'_>) {
+        let Some(console) = &mut self.console else {
+            return;
+        };
         // If the serial server misbehaves there is nowhere to say so.
-        let _ = write!(self.console, "\nvcpu: {line}\n");
+        let _ = write!(console, "\nvcpu: {line}\n");
         for _ in 0..DRAIN_TRIES {
-            if self.console.is_sent() != Ok(false) {
+            if console.is_sent() != Ok(false) {
                 break;
             }
         }
@@ -64,7 +85,11 @@ impl<F: Fn()> Host<F> {
 impl<F: Fn()> Machine for Host<F> {
     fn read_register(&mut self, vcpu: VcpuId, register: Register) -> Result<u64, Refused> {
         let mut value = [0];
-        match cap(vcpu).vcpu_read_regs(number(register), &mut value) {
+        match self
+            .vcpus
+            .cap(vcpu.number())
+            .vcpu_read_regs(number(register), &mut value)
+        {
             Ok(()) => Ok(value[0]),
             Err(_) => Err(Refused),
         }
@@ -76,7 +101,8 @@ impl<F: Fn()> Machine for Host<F> {
         register: Register,
         value: u64,
     ) -> Result<(), Refused> {
-        cap(vcpu)
+        self.vcpus
+            .cap(vcpu.number())
             .vcpu_write_regs(number(register), &[value])
             .map_err(|_| Refused)
     }
@@ -89,7 +115,7 @@ impl<F: Fn()> Machine for Host<F> {
         values[register::MSR] = state.msr;
         values[register::DEC_EXPIRES] = NEVER;
         values[register::PPR] = PPR_MEDIUM;
-        let vcpu = cap(vcpu);
+        let vcpu = self.vcpus.cap(vcpu.number());
         let write = |first: usize, end: usize| {
             vcpu.vcpu_write_regs(first, &values[first..end])
                 .map_err(|_| Refused)
@@ -99,7 +125,7 @@ impl<F: Fn()> Machine for Host<F> {
     }
 
     fn pause(&mut self, vcpu: VcpuId) -> Pause {
-        match cap(vcpu).vcpu_pause() {
+        match self.vcpus.cap(vcpu.number()).vcpu_pause() {
             Ok(false) => Pause::NotYet,
             // A vCPU that is gone does not run.
             Ok(true) | Err(_) => Pause::Done,
@@ -107,15 +133,18 @@ impl<F: Fn()> Machine for Host<F> {
     }
 
     fn resume(&mut self, vcpu: VcpuId) {
-        let _ = cap(vcpu).vcpu_resume();
+        let _ = self.vcpus.cap(vcpu.number()).vcpu_resume();
     }
 
     fn kick(&mut self, vcpu: VcpuId) {
-        let _ = cap(vcpu).vcpu_kick();
+        let _ = self.vcpus.cap(vcpu.number()).vcpu_kick();
     }
 
     fn set_external_line(&mut self, vcpu: VcpuId, raised: bool) {
-        let _ = cap(vcpu).vcpu_set_interrupt_line(raised);
+        let _ = self
+            .vcpus
+            .cap(vcpu.number())
+            .vcpu_set_interrupt_line(raised);
     }
 
     fn inject(&mut self, vcpu: VcpuId, interrupt: Interrupt) -> Result<(), Refused> {
@@ -125,7 +154,8 @@ impl<F: Fn()> Machine for Host<F> {
             dar,
             dsisr,
         } = interrupt;
-        cap(vcpu)
+        self.vcpus
+            .cap(vcpu.number())
             .vcpu_inject(vector, srr1_bits, dar, dsisr)
             .map_err(|_| Refused)
     }
@@ -137,8 +167,8 @@ impl<F: Fn()> Machine for Host<F> {
         };
         let (set, clear) = if on { (bits, 0) } else { (0, bits) };
         // vCPU 0's capability stands for the guest.
-        Vcpu::new(0)
-            .vcpu()
+        self.vcpus
+            .cap(0)
             .vcpu_set_mode(set, clear)
             .map_err(|_| Refused)
     }
@@ -148,7 +178,11 @@ impl<F: Fn()> Machine for Host<F> {
     }
 
     fn yield_count(&mut self, vcpu: VcpuId) -> Option<u32> {
-        cap(vcpu).vcpu_get_times().ok()?.dispatch_count
+        self.vcpus
+            .cap(vcpu.number())
+            .vcpu_get_times()
+            .ok()?
+            .dispatch_count
     }
 
     #[inline]
@@ -202,6 +236,7 @@ impl<F: Fn()> Machine for Host<F> {
     #[inline]
     fn put_chars(&mut self, _terminal: usize, bytes: &[u8]) -> bool {
         // Nobody hears what is written to a server that misbehaves.
-        self.console.try_write(bytes).unwrap_or(true)
+        let console = self.console.as_mut();
+        console.is_none_or(|console| console.try_write(bytes).unwrap_or(true))
     }
 }

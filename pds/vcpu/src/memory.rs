@@ -13,33 +13,37 @@ const VIEW: sel4::cap::GSpaceView = cspace_cap::<cap_type::GSpaceView>(VIEW_SLOT
 
 /// The view's page of address space, and who finds frames.
 pub(crate) struct Memory {
-    pub(crate) window: NonNull<u8>,
+    /// None: this instance does not touch guest memory.
+    pub(crate) window: Option<NonNull<u8>>,
     pub(crate) memslots: Memslots,
 }
 
 impl Memory {
     fn mapped(&self, page: Gfn) -> Result<Mapped, NotBacked> {
-        let (gpa, vaddr) = (page.address().get(), self.window.addr().get());
+        let window = self.window.ok_or(NotBacked)?;
+        let (gpa, vaddr) = (page.address().get(), window.addr().get());
         let map = || VIEW.view_map(own_vspace(), gpa, vaddr, VmAttributes::EXECUTE_NEVER);
         match map() {
-            Ok(()) => return Ok(Mapped),
+            Ok(()) => return Ok(Mapped(window)),
             Err(sel4::Error::FailedLookup) => {}
             Err(_) => return Err(NotBacked),
         }
         if !self.memslots.request(page) {
             return Err(NotBacked);
         }
-        map().map(|()| Mapped).map_err(|_| NotBacked)
-    }
-
-    /// Byte `index` of the page; the callers' ranges end at 4096.
-    fn byte(&self, index: usize) -> *mut u8 {
-        self.window.as_ptr().wrapping_add(index & 0xfff)
+        map().map(|()| Mapped(window)).map_err(|_| NotBacked)
     }
 }
 
-/// The page is mapped until this goes.
-struct Mapped;
+/// The page is mapped here until this goes.
+struct Mapped(NonNull<u8>);
+
+impl Mapped {
+    /// Byte `index` of the page; the callers' ranges end at 4096.
+    fn byte(&self, index: usize) -> *mut u8 {
+        self.0.as_ptr().wrapping_add(index & 0xfff)
+    }
+}
 
 impl Drop for Mapped {
     fn drop(&mut self) {
@@ -50,20 +54,20 @@ impl Drop for Mapped {
 
 impl GuestMemory for Memory {
     fn read(&mut self, page: Gfn, offset: usize, buffer: &mut [u8]) -> Result<(), NotBacked> {
-        let _mapped = self.mapped(page)?;
+        let mapped = self.mapped(page)?;
         for (to, index) in buffer.iter_mut().zip(offset..) {
             // SAFETY: inside the page that is mapped now; the guest changes it at any time, so each
             // byte is read once.
-            *to = unsafe { self.byte(index).read_volatile() };
+            *to = unsafe { mapped.byte(index).read_volatile() };
         }
         Ok(())
     }
 
     fn write(&mut self, page: Gfn, offset: usize, bytes: &[u8]) -> Result<(), NotBacked> {
-        let _mapped = self.mapped(page)?;
+        let mapped = self.mapped(page)?;
         for (from, index) in bytes.iter().zip(offset..) {
             // SAFETY: as in `read`; the guest's memory is nobody's Rust object.
-            unsafe { self.byte(index).write_volatile(*from) };
+            unsafe { mapped.byte(index).write_volatile(*from) };
         }
         Ok(())
     }

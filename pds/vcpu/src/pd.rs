@@ -2,15 +2,16 @@
 //! The handler.
 
 use crate::boot::{self, BootError, FIRST_SOURCE, TERMINALS};
-use crate::machine::Host;
+use crate::machine::{Host, Vcpus};
 use crate::memory::Memory;
 use crate::regions::{self, Guest};
 use crate::reply;
 use crate::servers::{Hpt, Memslots, Vpa};
 use core::convert::Infallible;
+use core::ptr::NonNull;
 use partita_guest_protocol::channel::{PARENT_ROUTE, SERIAL, TIMER};
 use partita_guest_protocol::{answer, symbol};
-use partita_papr::hcall::number::{H_GET_TERM_CHAR, H_RTAS};
+use partita_papr::hcall::number::*;
 use partita_papr::hcall::status::H_HARDWARE;
 use partita_serial::{Client, Console};
 use partita_vcpu::{
@@ -43,21 +44,37 @@ struct HandlerImpl<F> {
     ending: Option<PowerEvent>,
     /// A typed byte that the guest had no room for.
     held: Option<u8>,
+    /// This is instance 0, the parent.
+    first: bool,
 }
+
+/// Hypercalls that need nothing but the shared state and the vCPUs, so that an instance on each
+/// core can answer them. All others are instance 0's, as is the guest as a whole.
+const LOCAL: [u64; 11] = [
+    H_CEDE, H_PROD, H_CONFER, H_XIRR, H_XIRR_X, H_CPPR, H_EOI, H_IPI, H_IPOLL, H_RANDOM, H_JOIN,
+];
 
 #[protection_domain(heap_size = TREE_HEAP)]
 fn init() -> HandlerImpl<impl Fn()> {
-    let region = memory_region_symbol!(console: *mut Console);
-    // SAFETY: the system description maps a zeroed page there that only the serial server shares;
-    // both access it with volatile and atomic accesses only.
-    let region = unsafe { SharedMemoryRef::new(region) };
+    let instance = Instance(*var!(instance: u64 = 0) as u32);
+    let first = instance == Instance(0);
+    let console = first.then(|| {
+        let region = memory_region_symbol!(console: *mut Console);
+        // SAFETY: the system description maps a zeroed page there that only the serial server
+        // shares; both access it with volatile and atomic accesses only.
+        let region = unsafe { SharedMemoryRef::new(region) };
+        Client::new(region, || Channel::new(SERIAL).notify())
+    });
     let host = Host {
-        console: Client::new(region, || Channel::new(SERIAL).notify()),
+        console,
+        vcpus: if first { Vcpus::Parent } else { Vcpus::Granted },
         event: None,
         clock: None,
     };
     let memory = Memory {
-        window: memory_region_symbol!(view_window: *mut u8),
+        window: NonNull::new(core::ptr::with_exposed_provenance_mut(
+            *var!(view_window: usize = 0),
+        )),
         memslots: Memslots,
     };
     let guest = regions::guest();
@@ -73,14 +90,18 @@ fn init() -> HandlerImpl<impl Fn()> {
         facilities: 0,
     };
     let shared = regions::shared(guest.vcpus);
-    let mut platform = Platform::new(shared, config, Instance(0), host, memory);
+    let mut platform = Platform::new(shared, config, instance, host, memory);
     platform.recover();
     let mut handler = HandlerImpl {
         platform,
         guest,
         ending: None,
         held: None,
+        first,
     };
+    if !first {
+        return handler;
+    }
     let started = Memslots
         .create(handler.guest.memory_bytes)
         .map_err(BootError::from)
@@ -179,7 +200,10 @@ impl<F: Fn()> HandlerImpl<F> {
         loop {
             let typed = match self.held.take() {
                 Some(byte) => Some(byte),
-                None => self.platform.machine_mut().console.read().unwrap_or(None),
+                None => {
+                    let console = self.platform.machine_mut().console.as_mut();
+                    console.and_then(|console| console.read().unwrap_or(None))
+                }
             };
             let Some(byte) = typed else { return };
             if !self.platform.input(0, byte) {
@@ -205,8 +229,10 @@ impl<F: Fn()> Handler for HandlerImpl<F> {
             return Ok(FastReply::new(answer::INVALID, []));
         }
         let action = match self.platform.vcpu(caller.vcpu() as u64) {
-            Some(vcpu) => self.platform.hypercall(vcpu, number, &mrs),
-            None => ReplyAction::status(H_HARDWARE),
+            Some(vcpu) if self.first || LOCAL.contains(&number) => {
+                self.platform.hypercall(vcpu, number, &mrs)
+            }
+            _ => ReplyAction::status(H_HARDWARE),
         };
         if number == H_RTAS {
             self.look_for_event();

@@ -5,7 +5,7 @@ use core::fmt;
 use partita_guest_protocol::memslots::{self, Source, Step};
 use partita_guest_protocol::{answer, channel, hpt, vpa};
 use partita_papr::{Gfn, PAGE_SHIFT};
-use sel4_microkit::{Channel, MessageInfo};
+use sel4_microkit::{Channel, MessageInfo, var};
 
 /// A server did not do what it was asked to.
 #[derive(Clone, Copy, Debug)]
@@ -127,13 +127,32 @@ impl Hpt {
     }
 }
 
-/// `vpa`, all instances.
+/// `vpa`, all instances: any may have views of a vCPU's areas.
 pub(crate) struct Vpa;
 
 impl Vpa {
+    /// Channels of the instances that the system description has.
+    fn instances() -> impl Iterator<Item = usize> {
+        let others = [
+            *var!(vpa_1: usize = 0),
+            *var!(vpa_2: usize = 0),
+            *var!(vpa_3: usize = 0),
+        ];
+        const { assert!(channel::INSTANCES == 4) };
+        core::iter::once(channel::VPA).chain(others.into_iter().filter(|id| *id != 0))
+    }
+
     /// Has all areas of a vCPU forgotten; it is paused or stopped. False: ask again.
     pub(crate) fn unregister_all(vcpu: u64) -> Result<bool, Failed> {
-        let (label, [progress, who, ..]) = call(channel::VPA, vpa::UNREGISTER_ALL, [vcpu]);
+        let mut done = true;
+        for instance in Self::instances() {
+            done &= Self::unregister_at(instance, vcpu)?;
+        }
+        Ok(done)
+    }
+
+    fn unregister_at(instance: usize, vcpu: u64) -> Result<bool, Failed> {
+        let (label, [progress, who, ..]) = call(instance, vpa::UNREGISTER_ALL, [vcpu]);
         if label != answer::OK {
             return Err(Failed {
                 server: "vpa",

@@ -139,6 +139,12 @@ fn guests_become_what_they_should() {
 #[test]
 fn instances_and_several_guests_become_what_they_should() {
     let fixtures = fixtures("several");
+    let instances = build(&fixtures, "instances");
+    let listing = boot(&instances.image).listing();
+    for (server, instance) in [("vpa_0", 0), ("vpa_1", 1)] {
+        let data = image_page(&listing, server, DATA);
+        assert_eq!(word(&instances.image, data + 0x60), instance, "its core");
+    }
     for name in ["instances", "guests"] {
         let output = build(&fixtures, name);
         golden(&format!("{name}.live"), &boot(&output.image).listing());

@@ -288,6 +288,7 @@ impl Parser<'_> {
             "memory" => number(vm.memory),
             "hpt_order" => number(vm.hpt_order.into()),
             "vrma_page" => number(1 << vm.vrma_bits),
+            "cpu" => number(self.system.pds[pd].cpu.into()),
             // Not all vCPUs are known yet.
             "vcpus" => SetVarValue::Vcpus(index),
             _ => match what.strip_suffix("_size").filter(|k| KINDS.contains(k)) {
@@ -298,8 +299,8 @@ impl Parser<'_> {
                     return Err(element.error(Problem::NotOneOf {
                         attribute: "value",
                         value: what.into(),
-                        known: "memory, hpt_order, vrma_page, vcpus, kernel_size, initrd_size, \
-                                cmdline_size",
+                        known: "memory, hpt_order, vrma_page, vcpus, cpu, kernel_size, \
+                                initrd_size, cmdline_size",
                     }));
                 }
             },
