@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Model check of two instances that serve two vCPUs at the same time: no wake-up is lost between
-//! H_CEDE and H_PROD, and the interrupt line never disagrees with what is presented. Run with
+//! H_CEDE and H_PROD, the interrupt line never disagrees with what is presented, and a vCPU is started
+//! once and never while it is on its way out. Run with
 //! `RUSTFLAGS="--cfg loom" cargo test --release --test loom`.
 #![allow(unexpected_cfgs)]
 #![cfg(loom)]
@@ -73,22 +74,46 @@ impl Machine for Fake {
     }
 }
 
-/// Guest memory is an argument block of start-cpu for vCPU 1.
-impl GuestMemory for Fake {
+/// Arguments of an RTAS call at guest address 0, and the first word of its answer.
+struct Block {
+    words: Vec<u32>,
+    status: Option<u32>,
+}
+
+/// start-cpu of vCPU 1.
+const START: [u32; 6] = [0x2006, 3, 1, 1, 0x60, 1];
+/// stop-self.
+const STOP: [u32; 3] = [0x2007, 0, 0];
+/// Answers of start-cpu.
+const OK: u32 = 0;
+const HARDWARE_ERROR: u32 = -1i32 as u32;
+const BUSY: u32 = -2i32 as u32;
+
+impl GuestMemory for Block {
     fn read(&mut self, _: Gfn, offset: usize, buffer: &mut [u8]) -> Result<(), NotBacked> {
-        let block: Vec<u8> = [0x2006u32, 3, 1, 1, 0x60, 1]
-            .iter()
-            .flat_map(|word| word.to_be_bytes())
-            .collect();
+        let bytes = self.words.iter().flat_map(|word| word.to_be_bytes());
+        let block: Vec<u8> = bytes.chain([0; 64]).collect();
         buffer.copy_from_slice(&block[offset..offset + buffer.len()]);
         Ok(())
     }
-    fn write(&mut self, _: Gfn, _: usize, _: &[u8]) -> Result<(), NotBacked> {
+    fn write(&mut self, _: Gfn, _: usize, bytes: &[u8]) -> Result<(), NotBacked> {
+        let first = bytes.first_chunk().map(|word| u32::from_be_bytes(*word));
+        self.status = self.status.or(first);
         Ok(())
     }
 }
 
-type TestPlatform = Platform<'static, Fake, Fake>;
+type TestPlatform = Platform<'static, Fake, Block>;
+
+/// An RTAS call of `caller`; the reply and its status.
+fn rtas(platform: &mut TestPlatform, caller: u64, words: &[u32]) -> (ReplyAction, Option<u32>) {
+    *platform.memory_mut() = Block {
+        words: words.into(),
+        status: None,
+    };
+    let reply = call(platform, caller, H_RTAS, [0, 0]);
+    (reply, platform.memory_mut().status)
+}
 
 /// Two vCPUs that run, each with an instance.
 fn pair() -> ([TestPlatform; 2], Arc<Kernel>) {
@@ -111,15 +136,16 @@ fn pair() -> ([TestPlatform; 2], Arc<Kernel>) {
         facilities: 0,
     };
     let mut platforms = [0, 1].map(|n| {
-        let fake = || Fake(kernel.clone());
-        Platform::new(shared, config, Instance(n), fake(), fake())
+        let block = Block {
+            words: Vec::new(),
+            status: None,
+        };
+        Platform::new(shared, config, Instance(n), Fake(kernel.clone()), block)
     });
     platforms[0].reset(|_| false);
     kernel.out[1].store(true, Ordering::Release);
-    assert_eq!(
-        call(&mut platforms[0], 0, H_RTAS, [0, 0]),
-        ReplyAction::RESUME
-    );
+    let started = rtas(&mut platforms[0], 0, &START);
+    assert_eq!(started, (ReplyAction::RESUME, Some(OK)));
     assert_eq!(kernel.resumes[1].load(Ordering::Acquire), 1);
     kernel.out[1].store(false, Ordering::Release);
     (platforms, kernel)
@@ -208,5 +234,49 @@ fn h_join_against_h_prod() {
         assert_eq!(reply == ReplyAction::Stop, resumed == 1, "{reply:?}");
         let asleep = reply == ReplyAction::Stop && resumed == 0;
         assert!(!(asleep && other == ReplyAction::Stop));
+    });
+}
+
+/// stop-self on one core, start-cpu of the same vCPU on another: it is started only once the kernel
+/// has it out, and then runs; before that the caller hears that it runs or is about to stop.
+#[test]
+fn start_cpu_against_stop_self() {
+    check(|| {
+        let ([mut here, mut there], kernel) = pair();
+        let kernel_there = kernel.clone();
+        let stopper = loom::thread::spawn(move || {
+            let (reply, _) = rtas(&mut there, 1, &STOP);
+            assert_eq!(reply, ReplyAction::Stop);
+            // The kernel has the answer.
+            kernel_there.out[1].store(true, Ordering::Release);
+        });
+        let (_, status) = rtas(&mut here, 0, &START);
+        stopper.join().unwrap();
+        let resumes = kernel.resumes[1].load(Ordering::Acquire);
+        match status {
+            Some(OK) => assert_eq!(resumes, 2, "it is started again"),
+            Some(HARDWARE_ERROR | BUSY) => {
+                assert_eq!(resumes, 1);
+                let (_, again) = rtas(&mut here, 0, &START);
+                assert_eq!(again, Some(OK), "it is out by now");
+            }
+            other => panic!("status {other:?}"),
+        }
+    });
+}
+
+/// Two cores start the same stopped vCPU: one succeeds, and it is resumed once.
+#[test]
+fn two_instances_start_one_vcpu_once() {
+    check(|| {
+        let ([mut here, mut there], kernel) = pair();
+        rtas(&mut there, 1, &STOP);
+        kernel.out[1].store(true, Ordering::Release);
+        let other = loom::thread::spawn(move || rtas(&mut there, 0, &START).1);
+        let mine = rtas(&mut here, 0, &START).1;
+        let statuses = [mine, other.join().unwrap()];
+        let started = statuses.iter().filter(|s| **s == Some(OK)).count();
+        assert_eq!(started, 1, "{statuses:?}");
+        assert_eq!(kernel.resumes[1].load(Ordering::Acquire), 2);
     });
 }
