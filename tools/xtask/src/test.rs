@@ -135,6 +135,7 @@ fn static_checks(workspace: &Workspace, tally: &mut Tally) {
     }
     tally.check("tables of docs/KERNEL.md", doc::tables(workspace, true));
     host_tests(workspace, tally);
+    tally.check("model checks", model_checks(workspace));
     tally.check("no floating point in PDs", code_check::run(workspace));
     tally.check("reproducible image", reproduce::run(workspace));
 }
@@ -144,6 +145,22 @@ fn step(name: &str, command: &mut Command) -> Result<()> {
     process::quiet(command, name, &step)?;
     step.done("");
     Ok(())
+}
+
+/// What several instances of a server do at one time, in every order that loom finds: the tests under
+/// `cfg(loom)` of the packages that depend on it there.
+fn model_checks(workspace: &Workspace) -> Result<()> {
+    let mut cargo = process::host_cargo(&workspace.root);
+    cargo
+        .args(["test", "--release", "--no-fail-fast"])
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("CARGO_TARGET_DIR", workspace.target.join("loom"));
+    for package in &workspace.packages {
+        if read(&package.folder.join("Cargo.toml"))?.contains("cfg(loom)") {
+            cargo.args(["-p", &package.name]);
+        }
+    }
+    step("model checks", &mut cargo)
 }
 
 fn machine_clippy(workspace: &Workspace, config: &str, name: &str) -> Result<()> {
