@@ -556,3 +556,51 @@ fn images_have_a_limit() {
         "{error}"
     );
 }
+
+/// What the kernel or the initialiser has room for is checked here, and named.
+#[test]
+fn limits_of_the_kernel_are_named() {
+    let board = Board::find("qemu_powernv9").unwrap();
+    let slots = |count| microkit_tool::image::root_cnode_bits(&board, 0, count);
+    assert_eq!(slots(1 << 19).unwrap(), 20);
+    assert_eq!(
+        slots(1 << 20).unwrap_err().to_string(),
+        "the system needs 1048724 capabilities at boot, the root task has room for 1048576 \
+         (use larger pages)"
+    );
+
+    let mut suite = common::pd();
+    let load = suite.loads[1].clone();
+    suite.loads.extend((1..16).map(|i| common::Load {
+        vaddr: load.vaddr + 0x1_0000 * i,
+        ..load.clone()
+    }));
+    let (kernel, root) = (common::kernel().elf("kernel.elf"), suite.elf("suite.elf"));
+    let error = pack_root_task(&kernel, &root, &board, 14, &[], &[], &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "suite.elf: 17 segments, the kernel takes at most 8"
+    );
+
+    let fixtures = fixtures("pieces");
+    let mut text = String::from("<system>\n");
+    let mut maps = String::new();
+    for i in 0..200u64 {
+        let paddr = 0x4010_3000 + 0x40_0000 * i;
+        text.push_str(&format!(
+            "<memory_region name=\"r{i}\" size=\"0x1000\" phys_addr=\"{paddr:#x}\" />\n"
+        ));
+        maps.push_str(&format!(
+            "<map mr=\"r{i}\" vaddr=\"{:#x}\" />\n",
+            0x3000_0000 + (i << 12)
+        ));
+    }
+    text.push_str(&format!(
+        "<protection_domain name=\"p\">\n<program_image path=\"a.elf\" />\n{maps}\
+         </protection_domain>\n</system>\n"
+    ));
+    assert_eq!(
+        fixtures.build("pieces.system", &text).unwrap_err(),
+        "the regions at fixed addresses split memory into more than 256 pieces"
+    );
+}
