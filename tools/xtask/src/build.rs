@@ -22,6 +22,7 @@ pub const SDK: &[(&str, &str)] = &[
 /// Builds things, and remembers what it has built in this run.
 pub struct Builder<'a> {
     workspace: &'a Workspace,
+    sdk_folder: PathBuf,
     sdk: Vec<Variant>,
     tool: Option<PathBuf>,
 }
@@ -48,6 +49,7 @@ impl<'a> Builder<'a> {
     pub fn new(workspace: &'a Workspace) -> Self {
         Self {
             workspace,
+            sdk_folder: workspace.target.join("sdk"),
             sdk: Vec::new(),
             tool: None,
         }
@@ -57,7 +59,18 @@ impl<'a> Builder<'a> {
     pub fn with_tool(workspace: &'a Workspace, tool: PathBuf) -> Self {
         Self {
             workspace,
+            sdk_folder: workspace.target.join("sdk"),
             sdk: Vec::new(),
+            tool: Some(tool),
+        }
+    }
+
+    /// The same with the SDK that another builder has made, too.
+    pub fn with_sdk(workspace: &'a Workspace, tool: PathBuf, other: Builder<'_>) -> Self {
+        Self {
+            workspace,
+            sdk_folder: other.sdk_folder,
+            sdk: other.sdk,
             tool: Some(tool),
         }
     }
@@ -106,7 +119,7 @@ impl<'a> Builder<'a> {
 
     /// The SDK folder; its part for `variant` is up to date after the call.
     pub fn sdk(&mut self, variant: &Variant) -> Result<PathBuf> {
-        let sdk = self.workspace.target.join("sdk");
+        let sdk = self.sdk_folder.clone();
         if !self.sdk.contains(variant) {
             let packages: Vec<&str> = SDK.iter().map(|(_, package)| *package).collect();
             let programs = self.programs(variant, &packages)?;

@@ -36,6 +36,7 @@ mod snapshot;
 mod system;
 mod test;
 mod toolchain;
+mod tutorial;
 mod ui;
 mod workspace;
 

@@ -79,7 +79,8 @@ fn difference(a: &[u8], b: &[u8]) -> Option<usize> {
 }
 
 /// Copies what git tracks, and what it would track, and the lock file.
-fn copy_sources(root: &Path, folder: &Path) -> Result<()> {
+/// Copies what git knows or would know of.
+pub fn copy_sources(root: &Path, folder: &Path) -> Result<()> {
     let mut git = Command::new("git");
     git.current_dir(root)
         .args(["ls-files", "-z", "-co", "--exclude-standard"]);

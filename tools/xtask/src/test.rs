@@ -14,7 +14,7 @@ use crate::system::System;
 use crate::toolchain::{self, Variant};
 use crate::ui::Step;
 use crate::workspace::Workspace;
-use crate::{code_check, doc, reproduce, snapshot};
+use crate::{code_check, doc, reproduce, snapshot, tutorial};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -78,7 +78,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     }
     if !options.no_qemu {
         let jobs = plan::jobs(workspace, &options.choice)?;
-        if jobs.is_empty() && options.choice.filter.is_some() {
+        let filter = options.choice.filter.as_deref();
+        let with_tutorial = filter.is_none_or(|filter| "tutorial".contains(filter));
+        if jobs.is_empty() && filter.is_some() && !with_tutorial {
             let all = plan::jobs(
                 workspace,
                 &Choice {
@@ -92,7 +94,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
                 known: all.into_iter().map(|job| job.name).collect(),
             });
         }
-        boot_all(workspace, &jobs, options, &mut tally)?;
+        let mut builder = Builder::new(workspace);
+        boot_all(workspace, &mut builder, &jobs, options, &mut tally)?;
+        if with_tutorial {
+            let tutorial = boot_tutorial(workspace, options, &mut tally);
+            tally.check("docs/TUTORIAL.md", tutorial);
+        }
     }
     if !tally.failures.is_empty() {
         eprintln!("\nFailures:");
@@ -133,6 +140,7 @@ fn static_checks(workspace: &Workspace, tally: &mut Tally) {
         let name = format!("clippy (ppc64, {config})");
         tally.check(&name, machine_clippy(workspace, config, &name));
     }
+    tally.check("commands in the documents", tutorial::commands(workspace));
     tally.check("tables of docs/KERNEL.md", doc::tables(workspace, true));
     host_tests(workspace, tally);
     tally.check("model checks", model_checks(workspace));
@@ -235,23 +243,30 @@ fn count_cargo_tests(text: &str) -> (usize, Vec<String>) {
     (passed, failed)
 }
 
+/// The tutorial's own test, in a copy of the sources with the tutorial's files.
+fn boot_tutorial(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
+    let (copy, jobs) = tutorial::prepare(workspace)?;
+    let mut builder = tutorial::builder(workspace, &copy, &jobs)?;
+    boot_all(&copy, &mut builder, &jobs, options, tally)
+}
+
 /// Builds the image of every job, then boots them, some at a time.
 fn boot_all(
     workspace: &Workspace,
+    builder: &mut Builder,
     jobs: &[Job],
     options: &Options,
     tally: &mut Tally,
 ) -> Result<()> {
     let logs = workspace.target.join("test-logs");
     make_folder(&logs)?;
-    let mut builder = Builder::new(workspace);
     let mut images: BTreeMap<(String, Variant), std::result::Result<Image, String>> =
         BTreeMap::new();
     let mut ready: Vec<(&Job, Machine)> = Vec::new();
     for job in jobs {
         let key = (job.subject.image(&job.name), job.variant.clone());
         if !images.contains_key(&key) {
-            let built = build(workspace, &mut builder, job, options.download)
+            let built = build(workspace, builder, job, options.download)
                 .and_then(|image| check_memory(job, image));
             let image = built.map_err(|error| {
                 eprintln!("  FAILED image of {}: {error}", job.name);

@@ -68,14 +68,18 @@ impl Workspace {
             })?,
             None => root.join("target"),
         };
-        let mut cargo = process::host_cargo(&root);
+        Self::at(&root, &target)
+    }
+
+    /// The checkout in a folder.
+    pub fn at(root: &Path, target: &Path) -> Result<Self> {
+        let mut cargo = process::host_cargo(root);
         cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
         let text = process::output(&mut cargo, "reading the workspace")?;
-        let packages = parse_metadata(&text)?;
         Ok(Self {
-            root,
-            target,
-            packages,
+            root: root.into(),
+            target: target.into(),
+            packages: parse_metadata(&text)?,
         })
     }
 
