@@ -76,8 +76,15 @@ pub const fn page_words(untyped_bytes: u64) -> u64 {
 /// `page_state`: a pointer for each reader, a word for each table, four bytes for each page, five
 /// for each frame.
 pub const fn page_state_bytes(untyped_bytes: u64) -> u64 {
+    page_state_bytes_of(untyped_bytes, 0)
+}
+
+/// The same for slots of `guest_bytes` in all, which may be more than the memory behind them.
+pub const fn page_state_bytes_of(untyped_bytes: u64, guest_bytes: u64) -> u64 {
     let frames = chunks(untyped_bytes) + MEDIUM_FRAMES + SMALL_FRAMES;
-    pages(8 * (READERS as u64 + TABLES) + 4 * page_words(untyped_bytes) + 5 * frames)
+    let (least, wanted) = (page_words(untyped_bytes), chunks(guest_bytes));
+    let words = if wanted > least { wanted } else { least };
+    pages(8 * (READERS as u64 + TABLES) + 4 * words + 5 * frames)
 }
 
 /// Radix of the CNode in slot 8 of `memslots`: log2 of its slots. Each frame has three.
@@ -130,6 +137,15 @@ mod tests {
         assert_eq!(frames_radix(memory), 13);
         assert_eq!(page_state_bytes(memory), 0x9000);
         assert_eq!(vm_state_bytes(1), 0x1000);
+    }
+
+    #[test]
+    fn a_guest_larger_than_what_is_behind_it() {
+        let small = page_state_bytes(256 << 20);
+        assert_eq!(page_state_bytes_of(256 << 20, 256 << 20), small);
+        // A word for each 2 MiB of 64 GiB.
+        let large = page_state_bytes_of(256 << 20, 64 << 30);
+        assert!((0x20000..0x20000 + small).contains(&large));
     }
 
     #[test]

@@ -49,10 +49,9 @@ mod pd {
         };
         let readers = readers(&mut state);
         let tables = state.take(layout::TABLES as usize, 0u64);
-        let words = state.take(
-            layout::page_words(counts.untyped_bytes()) as usize,
-            PageWord::FREE,
-        );
+        // All that is left beside the frames: slots may be larger than the memory behind them.
+        let behind = 4 * (counts.small() + counts.medium() + counts.large()) + counts.frames();
+        let words = state.take(state.left.saturating_sub(behind) / 4, PageWord::FREE);
         let pool = Pool::new(
             state.take(counts.small(), 0),
             state.take(counts.medium(), 0),

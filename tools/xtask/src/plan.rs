@@ -25,6 +25,7 @@
 //! [package.metadata.guest]
 //! configs = ["release"]    # default
 //! memory = "64M"           # the guest's, default
+//! backing = "16M"          # memory behind it, if it is less
 //! vcpus = 1                # the guest's, default
 //! arguments = "seed=1"     # on its command line, default none
 //! machine_memory = "2G"    # default
@@ -121,6 +122,8 @@ pub struct Alterations {
     pub guest_kernel: Option<String>,
     /// The guest's memory, as `--guest-memory` takes it.
     pub guest_memory: Option<String>,
+    /// The memory behind it, as `--guest-backing` takes it.
+    pub guest_backing: Option<String>,
     /// The guest's processors.
     pub guest_vcpus: Option<u32>,
     /// More for the guest's command line.
@@ -222,6 +225,7 @@ impl Default for SuiteTable {
 struct GuestTable {
     configs: Vec<String>,
     memory: String,
+    backing: Option<String>,
     vcpus: u32,
     arguments: String,
     machine_memory: String,
@@ -236,6 +240,7 @@ impl Default for GuestTable {
         Self {
             configs: vec!["release".into()],
             memory: "64M".into(),
+            backing: None,
             vcpus: 1,
             arguments: String::new(),
             machine_memory: qemu::MEMORY.into(),
@@ -379,6 +384,7 @@ fn guest_jobs(package: &str, table: &GuestTable, smp: Option<u32>) -> Vec<Job> {
             alterations: Alterations {
                 guest_kernel: Some(package.into()),
                 guest_memory: Some(table.memory.clone()),
+                guest_backing: table.backing.clone(),
                 guest_vcpus: Some(table.vcpus),
                 guest_append: table.arguments.clone(),
                 ..Alterations::default()

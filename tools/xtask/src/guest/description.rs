@@ -20,6 +20,8 @@ const UNTYPED_COUNT: u64 = 7;
 pub struct Changes {
     /// Guest memory, bytes; a multiple of [`MEMORY_UNIT`].
     pub memory: Option<u64>,
+    /// Memory behind the guest's, bytes, if it is less: pages are found when they are touched.
+    pub backing: Option<u64>,
     /// Processors, at least 1.
     pub vcpus: Option<u32>,
     /// What to add to the command line.
@@ -72,7 +74,8 @@ pub fn change(text: &str, changes: &Changes) -> Result<String, String> {
         }
     }
     if let Some(memory) = changes.memory {
-        resize(&document, memory, &mut edits)?;
+        let backing = changes.backing.unwrap_or(memory);
+        resize(&document, memory, backing, &mut edits)?;
     }
     if let Some(vcpus) = changes.vcpus {
         populate(&document, u64::from(vcpus), &mut edits)?;
@@ -178,20 +181,24 @@ fn populate(document: &Document, count: u64, edits: &mut Edits) -> Result<(), St
     Ok(())
 }
 
-fn resize(document: &Document, memory: u64, edits: &mut Edits) -> Result<(), String> {
+/// A guest of `memory` bytes with `backing` bytes behind them; the table suits the latter.
+fn resize(document: &Document, memory: u64, backing: u64, edits: &mut Edits) -> Result<(), String> {
     if memory == 0 || !memory.is_multiple_of(MEMORY_UNIT) {
         return Err(format!("guest memory {memory:#x}: no multiple of 16 MiB"));
     }
     let vm = machine(document)?;
     let name = vm.attribute("name").unwrap_or_default();
-    let order = layout::hpt_order(memory);
+    let order = layout::hpt_order(backing);
     let table =
         HptOrder::new(order).ok_or_else(|| format!("guest memory {memory:#x}: too much"))?;
-    let (size, count) = untyped(memory);
+    let (size, count) = untyped(backing);
     edits.set(&vm, "memory", &hex(memory));
     edits.set(&vm, "hpt_order", &order.to_string());
     let regions = [
-        ("page_state", layout::page_state_bytes(size * count)),
+        (
+            "page_state",
+            layout::page_state_bytes_of(size * count, memory),
+        ),
         ("rev", layout::rev_bytes(table)),
         ("rmap", layout::rmap_bytes(memory)),
         ("dirty_log", layout::dirty_log_bytes(memory)),
@@ -304,7 +311,7 @@ mod tests {
         let changes = Changes {
             memory: Some(1 << 30),
             vcpus: Some(1),
-            append: String::new(),
+            ..Changes::default()
         };
         let changed = change(LINUX, &changes).unwrap();
         let pairs = |text: &str| -> Vec<(String, String)> {
@@ -340,6 +347,24 @@ mod tests {
         // 0x80000 bytes, in pages of 2 MiB.
         assert_eq!(region("rmap"), "0x200000");
         assert_eq!(region("dirty_log"), "0x2000");
+        let cap = |name| attribute(&text, "cap_untyped", ("count", "4"), name);
+        assert_eq!(cap("size"), "0x4000000");
+    }
+
+    #[test]
+    fn less_behind_a_guest_than_it_has() {
+        let changes = Changes {
+            memory: Some(64 << 30),
+            backing: Some(256 << 20),
+            ..Changes::default()
+        };
+        let text = change(LINUX, &changes).unwrap();
+        let vm = ("name", "linux");
+        let of_guest = |name| attribute(&text, "virtual_machine", vm, name);
+        assert_eq!(of_guest("memory"), "0x1000000000");
+        assert_eq!(of_guest("hpt_order"), "22");
+        let rmap = attribute(&text, "memory_region", ("name", "rmap"), "size");
+        assert_eq!(rmap, "0x8000000");
         let cap = |name| attribute(&text, "cap_untyped", ("count", "4"), name);
         assert_eq!(cap("size"), "0x4000000");
     }

@@ -39,6 +39,9 @@ pub struct Options {
     /// the guest needs that, unless `--memory` says how much.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     guest_memory: Option<u64>,
+    /// The memory behind --guest-memory, if it is less: pages are found when they are touched.
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "guest_memory")]
+    guest_backing: Option<u64>,
     /// The guest's processors, 1 to 64; all are on one core.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     guest_vcpus: Option<u32>,
@@ -69,6 +72,7 @@ impl Options {
             || self.guest_initrd.is_some()
             || self.guest_append.is_some()
             || self.guest_memory.is_some()
+            || self.guest_backing.is_some()
             || self.guest_vcpus.is_some()
             || self.exec.is_some()
             || self.share.is_some()
@@ -100,6 +104,10 @@ fn machine_memory(guest: u64) -> u64 {
     } else {
         (guest + (2 << 30)).next_multiple_of(512 << 20)
     }
+}
+
+fn optional_size(text: Option<&str>) -> Result<Option<u64>> {
+    text.map(size).transpose().map_err(Error::Usage)
 }
 
 /// Gets the files of a system's guests and makes a description for them; a system without guests
@@ -173,6 +181,7 @@ pub fn prepare(
     }
     let changes = description::Changes {
         memory: options.guest_memory,
+        backing: options.guest_backing,
         vcpus: options.guest_vcpus,
         append: options.guest_append.clone().unwrap_or_default(),
     };
@@ -191,10 +200,8 @@ pub fn altered(
 ) -> Result<System> {
     let options = Options {
         guest_kernel: alterations.guest_kernel.clone(),
-        guest_memory: match &alterations.guest_memory {
-            Some(text) => Some(size(text).map_err(Error::Usage)?),
-            None => None,
-        },
+        guest_memory: optional_size(alterations.guest_memory.as_deref())?,
+        guest_backing: optional_size(alterations.guest_backing.as_deref())?,
         guest_vcpus: alterations.guest_vcpus,
         guest_package: alterations.guest_packages.clone(),
         exec: alterations.exec.clone(),
