@@ -3,10 +3,10 @@
 //! nobody else. And what PlatformControl offers.
 
 use sel4::init_thread::slot;
-use sel4::{CapRights, VmAttributes, cap};
+use sel4::{CapRights, PlatformTime, VmAttributes, cap};
 use testkit::console::UART_OFFSET;
 use testkit::kit::{CACHE_INHIBITED, WINDOW};
-use testkit::{Case, Env, Helper, Kit, Outcome, check, check_eq};
+use testkit::{Case, Env, Helper, Kit, Outcome, check, check_eq, fail};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -28,6 +28,10 @@ pub const CASES: &[Case] = &[
     Case {
         name: "PLATFORM0001 the clock",
         body: clock,
+    },
+    Case {
+        name: "PLATFORM0002 the clock is set",
+        body: set_clock,
     },
 ];
 
@@ -145,18 +149,21 @@ fn decimal(byte: u64) -> Option<u64> {
     (high < 10 && low < 10).then_some(10 * high + low)
 }
 
-fn clock(kit: &mut Kit) -> Outcome {
+/// Reads the clock. Firmware asks the service processor, which takes it some 200 ms; the answer until then is
+/// an error.
+fn read_clock(kit: &Kit) -> Outcome<PlatformTime> {
     let platform = slot::PLATFORM_CONTROL.cap();
-    // Firmware asks the service processor, which takes a while.
-    let mut time = platform.platform_get_time();
-    for _ in 0..50 {
-        if time.is_ok() {
-            break;
+    for _ in 0..100 {
+        match platform.platform_get_time() {
+            Err(sel4::Error::IllegalOperation) => kit.sleep(20_000)?,
+            answer => return Ok(answer?),
         }
-        kit.sleep(20_000)?;
-        time = platform.platform_get_time();
     }
-    let time = time?;
+    fail!("the clock is never read")
+}
+
+fn clock(kit: &mut Kit) -> Outcome {
+    let time = read_clock(kit)?;
     let date = time.year_month_day;
     let day = decimal(date & 0xff);
     let month = decimal(date >> 8 & 0xff);
@@ -166,5 +173,32 @@ fn clock(kit: &mut Kit) -> Outcome {
     check!(matches!(century, Some(19..=21)));
     let hour = decimal(time.hour_minute_second_ms >> 56);
     check!(matches!(hour, Some(0..=23)));
+    Ok(())
+}
+
+/// Seconds of the day.
+fn seconds(time: PlatformTime) -> Option<u64> {
+    let two = |shift: u64| decimal(time.hour_minute_second_ms >> shift & 0xff);
+    Some(3600 * two(56)? + 60 * two(48)? + two(40)?)
+}
+
+fn set_clock(kit: &mut Kit) -> Outcome {
+    let platform = slot::PLATFORM_CONTROL.cap();
+    let before = read_clock(kit)?;
+    // To what it is: QEMU's service processor goes wrong by as much as a new time differs.
+    platform.platform_set_time(before)?;
+    let mut last = before;
+    // What firmware knew before is the first answer.
+    for _ in 0..3 {
+        last = read_clock(kit)?;
+    }
+    let (from, to) = (seconds(before), seconds(last));
+    let Some((from, to)) = from.zip(to) else {
+        fail!("no time: {before:x?}, {last:x?}");
+    };
+    let later = (to + 86_400 - from) % 86_400;
+    if later > 3600 {
+        fail!("{from} s became {to} s");
+    }
     Ok(())
 }

@@ -40,9 +40,13 @@ mod rights;
 #[cfg(target_arch = "powerpc64")]
 mod sched;
 #[cfg(target_arch = "powerpc64")]
+mod schedcontext;
+#[cfg(target_arch = "powerpc64")]
 mod suite;
 #[cfg(target_arch = "powerpc64")]
 mod support;
+#[cfg(target_arch = "powerpc64")]
+mod timeout;
 #[cfg(target_arch = "powerpc64")]
 mod vspace;
 

@@ -3,7 +3,7 @@
 
 use crate::{
     bind, cnode, device, fastpath, fastsignal, fault, frame, interrupt, ipc, leak, misuse,
-    multicore, retype, revoke, rights, sched, vspace,
+    multicore, retype, revoke, rights, sched, schedcontext, timeout, vspace,
 };
 use testkit::Case;
 use testkit::runner::CASE_TIMEOUT_US;
@@ -20,6 +20,8 @@ const AREAS: &[&[Case]] = &[
     fastpath::CASES,
     fastsignal::CASES,
     sched::CASES,
+    schedcontext::CASES,
+    timeout::CASES,
     fault::CASES,
     frame::CASES,
     vspace::CASES,

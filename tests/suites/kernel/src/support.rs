@@ -105,6 +105,24 @@ pub fn echo(env: &Env) -> u64 {
     }
 }
 
+/// A server that takes its time: it waits for a signal first if there is a gate, then works for as many ticks as
+/// the first word says, and answers that word plus one. Words: endpoint, reply object, gate or 0.
+pub fn serve(env: &Env) -> u64 {
+    let [endpoint, reply, gate, ..] = env.args;
+    let mut got = arch::recv(syscall::RECV, endpoint, reply);
+    loop {
+        // A signal of its own notification has no words.
+        if MessageInfo::from_word(got.info).length() != 0 && gate != 0 {
+            cap::Notification::from_bits(gate).wait();
+        }
+        let until = testkit::timebase() + got.words[0];
+        while testkit::timebase() < until {}
+        let words = arch::message([got.words[0] + 1]);
+        let info = MessageInfo::new(0, 0, 0, 1);
+        got = arch::reply_recv(endpoint, info.into_word(), words, reply);
+    }
+}
+
 /// A client: calls once with one word and returns the first word of the answer. Words: endpoint,
 /// label, word.
 pub fn call_once(env: &Env) -> u64 {
