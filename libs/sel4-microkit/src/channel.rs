@@ -221,8 +221,7 @@ impl Child {
     }
 
     /// Starts the child at `entry` (address of `_start` in its image) with an empty stack. Its data
-    /// stay as they are. A passive child has no scheduling context of its own and so does not run
-    /// before somebody gives it one.
+    /// stay as they are. A passive child runs on the time of its notification until it receives.
     ///
     /// # Errors
     ///

@@ -59,8 +59,9 @@ mod program {
     /// From now on `pd` runs when it is called or signalled, on the time of who does it.
     fn make_passive(pd: usize) {
         let context = sched_context(pd);
+        // From the thread, or, if the domain was restarted, from the notification.
         let result = context
-            .sched_context_unbind_object(tcb(pd))
+            .sched_context_unbind()
             .and_then(|()| context.sched_context_bind(notification(pd)));
         if let Err(error) = result {
             debug_println!(

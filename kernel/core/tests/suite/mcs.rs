@@ -41,7 +41,7 @@ impl Domain {
 
     /// What the monitor does when the domain has asked for it.
     fn make_passive(&self, rig: &Rig) {
-        rig.ok(self.th.sc, L::SchedContextUnbindObject, &[], &[self.th.tcb]);
+        rig.ok(self.th.sc, L::SchedContextUnbind, &[], &[]);
         rig.ok(self.th.sc, L::SchedContextBind, &[], &[self.ntfn]);
         check(rig);
     }
@@ -106,6 +106,20 @@ fn passive_hand_over_with_a_signal_pending() {
     rig.nb_send(rig.root, d.ntfn, &[]);
     d.receive(&rig);
     assert_eq!(rig.tcb(d.th.t).blocked_on.get(), 0);
+    d.make_passive(&rig);
+    assert!(rig.can_run(d.th.t));
+    d.receive(&rig);
+    assert!(passive(&rig, &d.th));
+    d.works(&rig);
+}
+
+#[test]
+fn a_restarted_passive_domain_is_handed_over_again() {
+    let rig = Rig::new();
+    let d = Domain::waiting(&rig, 200);
+    rig.ok(d.th.tcb, L::TCBWriteRegisters, &[1, 1, 0x20_0000], &[]);
+    check(&rig);
+    assert!(has(&rig, &d.th, &d.th) && rig.can_run(d.th.t));
     d.make_passive(&rig);
     assert!(rig.can_run(d.th.t));
     d.receive(&rig);
