@@ -8,7 +8,8 @@ use crate::percore::{self, MAX_CORES, Shared};
 use crate::println;
 use core::cell::Cell;
 use core::fmt;
-use partita_abi::{IpcBufferLayout, address_space as space, syscall};
+use partita_abi::{IpcBufferLayout, address_space as space, limits, syscall};
+use partita_kernel_core::Kernel;
 use partita_kernel_core::cap::{Cap, TYPE_SHIFT};
 use partita_kernel_core::machine::Machine;
 use partita_kernel_core::object::{Core, Link, PRIORITIES, Ref, Slot, Tcb, ThreadState, tcb_slot};
@@ -154,6 +155,7 @@ pub fn system_call(core: &Core) -> bool {
                 name_from_buffer(thread, named);
             }
         }
+        syscall::DEBUG_AUDIT_GUESTS => gpr[ARGUMENT].set(audit_guests(core)),
         _ => return false,
     }
     gpr[NUMBER].set(0);
@@ -196,6 +198,24 @@ fn dump_scheduler() {
             print_queue("ready, priority", priority, &core.ready_head[priority]);
         }
     }
+}
+
+/// Checks the hash page tables of all guests; prints what is wrong. Returns the number of valid entries,
+/// all ones if something is wrong.
+fn audit_guests(core: &Core) -> u64 {
+    let k = Kernel::new(&Power, percore::global(), core);
+    let mut entries = 0;
+    for lpid in 1..limits::MAX_LPIDS as u64 {
+        match k.audit_guest(lpid) {
+            Some(audit) if audit.wrong.is_some() => {
+                println!("KERNEL|AUDIT: guest {lpid}: {audit}");
+                return u64::MAX;
+            }
+            Some(audit) => entries += audit.entries,
+            None => {}
+        }
+    }
+    entries
 }
 
 /// Reports a fault that nobody handles: the thread has stopped.

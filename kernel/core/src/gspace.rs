@@ -101,6 +101,15 @@ fn frame_bits(word: u64) -> u32 {
     }
 }
 
+/// The table of 4 KiB pieces that an entry of a GiB's table names.
+pub(crate) fn inner_table(word: u64) -> Option<Ref<GPageTable>> {
+    if word & TABLE != 0 {
+        Ref::new(word & ADDR)
+    } else {
+        None
+    }
+}
+
 impl<M: Machine> Kernel<'_, M> {
     /// The GSpace with an LPID.
     pub(crate) fn gspace_of(&self, lpid: u64) -> Option<Ref<GSpace>> {
@@ -169,9 +178,7 @@ impl<M: Machine> Kernel<'_, M> {
             let t = self.at(t);
             for (leaf, pins) in t.leaves.iter().zip(&t.pins) {
                 pins.set(0);
-                if leaf.get() & TABLE != 0
-                    && let Some(inner) = Ref::<GPageTable>::new(leaf.get() & ADDR)
-                {
+                if let Some(inner) = inner_table(leaf.get()) {
                     for pins in &self.at(inner).pins {
                         pins.set(0);
                     }

@@ -8,6 +8,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod boot;
 pub mod cap;
 mod cnode;

@@ -61,7 +61,9 @@ pub use syscalls::{
     CallWithMRs, FastMessages, IpcCapType, NUM_FAST_MESSAGE_REGISTERS, RecvWithMRs, yield_,
 };
 #[cfg(partita_printing)]
-pub use syscalls::{debug_cap_identify, debug_halt, debug_name_thread, debug_snapshot};
+pub use syscalls::{
+    debug_audit_guests, debug_cap_identify, debug_halt, debug_name_thread, debug_snapshot,
+};
 pub use user_context::UserContext;
 pub use vspace::VmAttributes;
 

@@ -337,6 +337,16 @@ pub fn debug_cap_identify<T: CapType>(cap: Cap<T>) -> Word {
     arch::debug(syscall::DEBUG_CAP_IDENTIFY, cap.bits())
 }
 
+/// Has the kernel check the hash page tables of all guests: valid entries, or `None` if one of them
+/// does not map a page of its guest as it may (the kernel prints which). (Addition to upstream.)
+#[cfg(partita_printing)]
+pub fn debug_audit_guests() -> Option<Word> {
+    match arch::debug(syscall::DEBUG_AUDIT_GUESTS, 0) {
+        Word::MAX => None,
+        entries => Some(entries),
+    }
+}
+
 /// `seL4_DebugNameThread`: names a thread in the kernel's debug output. The name travels in the IPC
 /// buffer from message register 0 on, ended by a zero byte; it is cut at 63 bytes.
 #[cfg(partita_printing)]

@@ -2,6 +2,7 @@
 //! Host tests of the kernel's object model over a mock machine. Test names follow sel4test's ids
 //! where it has the test.
 
+mod audit;
 mod boot;
 mod cap;
 mod cnode;
