@@ -3,7 +3,7 @@
 //! `control`) say to each other, and the memory that they share.
 //!
 //! * [`channel`]: channel ids. An id names the peer, and is the same in every PD.
-//! * [`memslots`], [`hpt`], [`vpa`]: one module for each server: labels and words of its protected
+//! * [`memslots`], [`hpt`], [`vpa`], [`vcpu`]: one module for each server: labels and words of its protected
 //!   procedure calls. A request's label is the operation, its words are in message registers 0 to 7
 //!   in the order of the fields; an answer's label is [`answer::OK`] or says why not.
 //! * [`layout`]: how many bytes each shared region needs.
@@ -21,6 +21,7 @@ pub mod hpt;
 pub mod layout;
 pub mod memslots;
 pub mod symbol;
+pub mod vcpu;
 pub mod vpa;
 
 /// Words of a request or an answer.

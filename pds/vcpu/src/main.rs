@@ -25,3 +25,9 @@ mod regions;
 mod reply;
 #[cfg(target_arch = "powerpc64")]
 mod servers;
+
+#[cfg(target_arch = "powerpc64")]
+#[sel4_microkit::protection_domain(heap_size = pd::TREE_HEAP)]
+fn init() -> impl sel4_microkit::Handler {
+    pd::start()
+}

@@ -9,7 +9,8 @@ use crate::reply;
 use crate::servers::{Hpt, Memslots, Vpa};
 use core::convert::Infallible;
 use core::ptr::NonNull;
-use partita_guest_protocol::channel::{PARENT_ROUTE, SERIAL, TIMER};
+use partita_guest_protocol::channel::{CONTROL, PARENT_ROUTE, SERIAL, TIMER};
+use partita_guest_protocol::vcpu as protocol;
 use partita_guest_protocol::{answer, symbol};
 use partita_papr::hcall::number::*;
 use partita_papr::hcall::status::H_HARDWARE;
@@ -20,8 +21,8 @@ use partita_vcpu::{
 use sel4::{cap, cap_type};
 use sel4_microkit::ipc::PpcMrs;
 use sel4_microkit::{
-    Caller, Channel, ChannelSet, Child, FastReply, Handler, MessageInfo, cspace_cap, debug_println,
-    memory_region_symbol, protection_domain, var,
+    Caller, Channel, ChannelSet, Child, FastReply, Handler, MessageInfo, Vcpu, cspace_cap,
+    debug_println, memory_region_symbol, var,
 };
 use sel4_shared_memory::SharedMemoryRef;
 
@@ -29,7 +30,7 @@ const TIMER_CAP: cap::Timer = cspace_cap::<cap_type::Timer>(symbol::TIMER_SLOT);
 /// Ticks between two looks whether all vCPUs are out: a millisecond.
 const LOOK_AGAIN: u64 = sel4::TIMEBASE_HZ / 1000;
 /// For the tree: PD heap in bytes.
-const TREE_HEAP: usize = 0x4_0000;
+pub(crate) const TREE_HEAP: usize = 0x4_0000;
 
 /// H_GET_CPU_CHARACTERISTICS of POWER9 (SPEC 2.5): ori 31 is a speculation barrier, mtspr TRIG2
 /// flushes the L1D, which is a thread's own.
@@ -37,7 +38,8 @@ const CHARACTER: u64 = 1 << 63 | 1 << 60 | 1 << 59;
 /// Favour security; flush the L1D on the way to user mode; barriers at bounds checks.
 const BEHAVIOUR: u64 = 1 << 63 | 1 << 62 | 1 << 61;
 
-struct HandlerImpl<F> {
+/// The handler; `F` notifies the serial server.
+pub(crate) struct HandlerImpl<F> {
     platform: Platform<'static, Host<F>, Memory>,
     guest: Guest,
     /// What happens when all vCPUs are out.
@@ -46,6 +48,8 @@ struct HandlerImpl<F> {
     held: Option<u8>,
     /// This is instance 0, the parent.
     first: bool,
+    /// Whether the last start failed.
+    dead: bool,
 }
 
 /// Hypercalls that need nothing but the shared state and the vCPUs, so that an instance on each
@@ -54,8 +58,8 @@ const LOCAL: [u64; 11] = [
     H_CEDE, H_PROD, H_CONFER, H_XIRR, H_XIRR_X, H_CPPR, H_EOI, H_IPI, H_IPOLL, H_RANDOM, H_JOIN,
 ];
 
-#[protection_domain(heap_size = TREE_HEAP)]
-fn init() -> HandlerImpl<impl Fn()> {
+/// The handler, over what the system description maps and grants. Instance 0 starts the guest.
+pub(crate) fn start() -> HandlerImpl<impl Fn()> {
     let instance = Instance(*var!(instance: u64 = 0) as u32);
     let first = instance == Instance(0);
     let console = first.then(|| {
@@ -98,6 +102,7 @@ fn init() -> HandlerImpl<impl Fn()> {
         ending: None,
         held: None,
         first,
+        dead: false,
     };
     if !first {
         return handler;
@@ -130,6 +135,7 @@ impl<F: Fn()> HandlerImpl<F> {
     }
 
     fn cannot_start(&mut self, error: &BootError) {
+        self.dead = true;
         let machine = self.platform.machine_mut();
         machine.line(format_args!("the guest cannot start: {error}"));
     }
@@ -192,7 +198,58 @@ impl<F: Fn()> HandlerImpl<F> {
                 .map_err(|_| BootError::Vcpu)?;
         }
         self.held = None;
+        self.dead = false;
         self.start()
+    }
+
+    /// A call of the operator's channel.
+    #[cold]
+    #[inline(never)]
+    fn managed(&mut self, caller: Caller, label: u64, words: &[u64; 8]) -> FastReply {
+        if !self.first || caller.channel().index() != CONTROL {
+            return FastReply::new(answer::INVALID, []);
+        }
+        if label == protocol::RESET {
+            return self.reset_for_operator();
+        }
+        let Some(vcpu) = self.platform.vcpu(words[0]) else {
+            return FastReply::new(protocol::NO_VCPU, []);
+        };
+        match label {
+            protocol::PAUSE => match self.platform.pause(vcpu) {
+                Pause::Done => FastReply::new(answer::OK, [protocol::PAUSED]),
+                Pause::NotYet => FastReply::new(answer::OK, [protocol::NOT_YET]),
+            },
+            protocol::RESUME => {
+                self.platform.resume(vcpu);
+                FastReply::new(answer::OK, [])
+            }
+            protocol::KICK => {
+                self.platform.machine_mut().kick(vcpu);
+                FastReply::new(answer::OK, [])
+            }
+            protocol::TIMES => {
+                let times = Vcpu::new(vcpu.number() as usize).vcpu().vcpu_get_times();
+                match times {
+                    Ok(t) => {
+                        let count = t.dispatch_count.map_or(u64::MAX, u64::from);
+                        FastReply::new(answer::OK, [t.ready_ticks, t.dispatches, count])
+                    }
+                    Err(_) => FastReply::new(protocol::NO_VCPU, []),
+                }
+            }
+            _ => FastReply::new(answer::INVALID, []),
+        }
+    }
+
+    fn reset_for_operator(&mut self) -> FastReply {
+        self.ending = Some(PowerEvent::Reboot);
+        self.hold_all();
+        match self.ending {
+            None if self.dead => FastReply::new(protocol::CANNOT_START, []),
+            None => FastReply::new(answer::OK, [protocol::PAUSED]),
+            Some(_) => FastReply::new(answer::OK, [protocol::NOT_YET]),
+        }
     }
 
     /// What was typed goes to the guest, as far as it has room.
@@ -226,7 +283,7 @@ impl<F: Fn()> Handler for HandlerImpl<F> {
     ) -> Result<FastReply, Infallible> {
         let number = msg_info.label();
         if caller.channel().index() != PARENT_ROUTE {
-            return Ok(FastReply::new(answer::INVALID, []));
+            return Ok(self.managed(caller, number, &mrs));
         }
         let action = match self.platform.vcpu(caller.vcpu() as u64) {
             Some(vcpu) if self.first || LOCAL.contains(&number) => {
