@@ -9,16 +9,17 @@
 //! In: as at `vector_c00_from_pd`. A blocked caller keeps its argument registers, so that it can repeat
 //! its call when it is suspended and resumed; LR, CTR and XER are lost to it.
 
+use super::guest::vcpu_spr;
 use super::spr;
 use crate::percore::arch_word;
 use core::mem::offset_of;
-use partita_abi::{ReplyAction, syscall};
+use partita_abi::{GuestExit, ReplyAction, badge, syscall, vcpu_register as register};
 use partita_kernel_core::cap::{rights_bit, tag};
 use partita_kernel_core::object::{
     Context, Core, Endpoint, EndpointState, Notification, NotificationState, Reply, SchedContext,
     Slot, Tcb, ThreadState, thread_kind,
 };
-use partita_kernel_core::vcpu::{Vcpu, outstanding};
+use partita_kernel_core::vcpu::{Vcpu, lpcr, msr, outstanding};
 
 /// Type byte and rights of an endpoint capability that may be called through.
 const CALLABLE: u64 = tag::ENDPOINT << 8 | rights_bit::SEND | rights_bit::CAN_REPLY;
@@ -174,12 +175,57 @@ fast_call_elsewhere:
     std 0, {REPLY_SC}(16)
     b 4b
 
-// A guest's hypercall (or system call with LEV=1) becomes a Call to the server that its route names. In: r14 =
-// VCPU, r11 = TCB, with all registers in both, r13 = Core, r5 = SRR1; r3 to r5 are the slow path's arguments. r6..r10 are
-// the guest's still.
-    .globl fast_hypercall
-fast_hypercall:
-    ld 22, {GPR} + 8*3(11)        // number
+// The route whose number plus one is r15: r26 = endpoint, r27 = server, r28 = its reply object, r29 = its PID, r30 = badge. r14 =
+// VCPU.
+.macro FIND_SERVER
+    cmpdi 15, 0
+    sldi 15, 15, 5
+    add 15, 15, 14
+    beq- fast_exit_refused
+    ld 26, {V_ROUTES} - 32 + {W0}(15)
+    ld 30, {V_ROUTES} - 32 + {W1}(15)
+    srdi 27, 26, 48
+    andi. 28, 27, 0xff00 | {SEND} | {CAN_REPLY}
+    cmpldi 28, {CALLABLE}
+    bne- fast_exit_refused
+    clrldi 26, 26, 16
+    ld 24, {EP_STATE}(26)
+    ld 25, {EP_RECEIVE_HERE}(13)
+    cmpd 24, 25
+    bne- fast_exit_refused
+    ld 27, {EP_HEAD}(26)
+    ld 24, {TCB_SC}(27)
+    ld 28, {TCB_REPLY}(27)
+    cmpdi 24, 0
+    cmpdi 1, 28, 0
+    bne- fast_exit_refused
+    beq- 1, fast_exit_refused
+    ld 29, {TCB_PID}(27)
+    ld 24, {TCB_PRIORITY}(27)
+    ld 23, {TCB_PRIORITY}(11)
+    cmpld 24, 23
+    blt- fast_exit_refused
+.endm
+
+// An exit becomes a Call, without capabilities in the answer.
+.macro COMMIT_EXIT kind
+    ld 16, {PD_MSR}(13)
+    li 15, \kind
+    mr 31, 11
+    mtspr {SRR1}, 16
+    std 15, {V_EXIT}(14)
+    li 25, 0
+    li 0, 0
+.endm
+
+// A guest's hypercall (or system call with LEV=1) or storage fault becomes a Call to the server that its route names. In:
+// r4 = vector, r14 = VCPU, r11 = TCB, with all registers in both, r13 = Core, r5 = [H]SRR1; r3 to r5 are the slow path's
+// arguments. r6..r10 are the guest's still.
+    .globl fast_exit
+fast_exit:
+    ld 22, {GPR} + 8*3(11)        // a hypercall's number
+    cmpdi 4, 0xc00
+    bne- 6f
     andi. 15, 5, {PR}
     bne- 5f                       // of user mode
     andi. 15, 22, 3
@@ -189,47 +235,15 @@ fast_hypercall:
     bgt- 4f
 1:  add 15, 15, 14
     lbz 15, {V_HYPERCALL_ROUTES}(15)
-    cmpdi 15, 0
-    sldi 15, 15, 5
-    add 15, 15, 14
-    beq- 5f
-    ld 26, {V_ROUTES} - 32 + {W0}(15)
-    ld 30, {V_ROUTES} - 32 + {W1}(15)
-    srdi 27, 26, 48
-    andi. 28, 27, 0xff00 | {SEND} | {CAN_REPLY}
-    cmpldi 28, {CALLABLE}
-    bne- 5f
-    clrldi 26, 26, 16
-    ld 24, {EP_STATE}(26)
-    ld 25, {EP_RECEIVE_HERE}(13)
-    cmpd 24, 25
-    bne- 5f
-    ld 27, {EP_HEAD}(26)
-    ld 24, {TCB_SC}(27)
-    ld 28, {TCB_REPLY}(27)
-    cmpdi 24, 0
-    cmpdi 1, 28, 0
-    bne- 5f
-    beq- 1, 5f
-    ld 29, {TCB_PID}(27)
-    ld 24, {TCB_PRIORITY}(27)
-    ld 23, {TCB_PRIORITY}(11)
-    cmpld 24, 23
-    blt- 5f
+    FIND_SERVER
 
 // Nothing fails from here on.
-    ld 16, {PD_MSR}(13)
-    li 15, {HYPERCALL}
-    mr 31, 11
-    mtspr {SRR1}, 16
-    std 15, {V_EXIT}(14)
+    COMMIT_EXIT {HYPERCALL}
     sldi 12, 22, 12
     ori 12, 12, 8
     ld 4, {GPR} + 8*4(31)
     ld 5, {GPR} + 8*5(31)
     ld 11, {GPR} + 8*11(31)
-    li 25, 0                      // the answer carries no capabilities
-    li 0, 0
     b fast_donate
 // 0xf000 to 0xf03c.
 4:  addis 15, 22, -1
@@ -238,9 +252,37 @@ fast_hypercall:
     srdi 15, 15, 2
     addi 15, 15, 512
     ble+ 1b
-    .globl fast_hypercall_refused
-fast_hypercall_refused:
+    .globl fast_exit_refused
+fast_exit_refused:
 5:  b guest_exit_slow
+
+// A storage fault: of data, or (cr5[eq]) of instructions.
+6:  cmpdi 5, 4, 0xe20
+    li 22, {DATA_STORAGE}
+    lbz 15, {V_EXIT_ROUTES} + {DATA_STORAGE}(14)
+    bne+ 5, 7f
+    li 22, {INSTRUCTION_STORAGE}
+    lbz 15, {V_EXIT_ROUTES} + {INSTRUCTION_STORAGE}(14)
+7:  FIND_SERVER
+
+// Nothing fails from here on. Words: pc, msr, address, cause, ASDR, AMR, IAMR.
+    COMMIT_EXIT {OTHER}
+    li 16, 1
+    rldicl 30, 30, 32, 48         // the vCPU's id
+    sldi 16, 16, {BADGE_FAULT_BIT}
+    or 30, 30, 16
+    sldi 12, 22, 12
+    ori 12, 12, 7
+    mr 7, 5
+    ld 4, {PC}(31)
+    mr 6, 4
+    beq- 5, 8f
+    mfspr 6, {HDAR}
+    mfspr 7, {HDSISR}
+8:  mfspr 8, {ASDR}
+    ld 9, {V_AMR}(14)
+    ld 10, {V_IAMR}(14)
+    b fast_donate
 
     .globl fast_reply_recv
 fast_reply_recv:
@@ -343,8 +385,8 @@ fast_clear:
     bne+ 5b
     b fast_refused
 
-// The answer to a vCPU's hypercall: it goes on in the guest, if that is the answer and nothing is to be looked at
-// before.
+// The answer to a vCPU's exit: it goes on in the guest, with a storage interrupt if that is the answer, and if nothing is to
+// be looked at before. cr5[eq]: the exit was a hypercall.
 9:  cmpdi 25, 0
     cmpdi 1, 23, {VCPU_KIND}
     bne- fast_refused
@@ -353,12 +395,11 @@ fast_clear:
     srdi 23, 12, 60               // action
     ld 25, {V_ATTENTION}(24)
     ld 29, {V_EXIT}(24)
-    cmpdi 23, {RESUME}
     cmpdi 1, 25, 0
+    cmpdi 23, {RESUME}
     cmpdi 5, 29, {HYPERCALL}
-    bne- fast_refused
     bne- 1, fast_refused
-    bne- 5, fast_refused
+    bne- 3f
     ld 25, {TCB_PRIORITY}(27)
     ld 23, {READY_TOP}(13)
     addi 25, 25, 1
@@ -367,6 +408,7 @@ fast_clear:
     COMMIT_REPLY
     std 27, {CURRENT}(13)
     std 0, {V_EXIT}(24)
+    bne- 5, 1f
     sldi 14, 12, 4                // r3 = low 48 bits of the label, sign-extended
     sradi 14, 14, 16
     andi. 15, 12, 0xf
@@ -377,6 +419,59 @@ fast_to_guest:
 1:  mr 12, 27
     mr 11, 24
     b enter_guest
+// Kernel::inject. r8 = vector (cr6[eq]: 0x300), r9 = bits of SRR1, r10 = DAR, r11 = DSISR.
+3:  andi. 25, 12, 0xf
+    cmpdi 1, 23, {INJECT}
+    cmpdi 25, 8
+    bne- 1, fast_refused
+    bne- fast_refused
+    beq- 5, fast_refused          // with result words beside it
+    lis 25, {SRR1_DEFINED} >> 16
+    cmpldi 6, 8, 0x300
+    andc. 25, 9, 25
+    cmpldi 1, 8, 0x400
+    cror 2 + 4*1, 2 + 4*1, 2 + 4*6
+    bne- fast_refused
+    bne- 1, fast_refused          // another vector
+    ld 25, {TCB_PRIORITY}(27)
+    ld 23, {READY_TOP}(13)
+    addi 25, 25, 1
+    cmpld 25, 23
+    blt- fast_refused
+    COMMIT_REPLY
+    std 27, {CURRENT}(13)
+    std 0, {V_EXIT}(24)
+    ld 14, {MSR}(27)
+    ld 15, {PC}(27)
+    lis 16, {SRR1_DEFINED} >> 16
+    ld 17, {V_LPCR}(24)
+    andc 16, 14, 16
+    or 16, 16, 9
+    std 15, {V_SRR0}(24)
+    std 16, {V_SRR1}(24)
+    bne- 6, 4f
+    std 10, {V_DAR}(24)
+    std 11, {V_DSISR}(24)
+4:  li 18, 1
+    andis. 16, 17, {ILE} >> 16
+    sldi 18, 18, 63
+    ori 18, 18, {ME}
+    beq- 5f
+    ori 18, 18, {LE}
+5:  andis. 16, 17, {AIL} >> 16
+    andi. 15, 14, {TRANSLATION}
+    xoris 16, 16, {AIL} >> 16
+    xori 15, 15, {TRANSLATION}
+    or. 16, 16, 15
+    bne- 6f
+    li 16, 3                      // AIL = 3: 0xc000000000004000
+    sldi 16, 16, 62
+    ori 16, 16, 0x4000
+    or 8, 8, 16
+    ori 18, 18, {TRANSLATION}
+6:  std 8, {PC}(27)
+    std 18, {MSR}(27)
+    b fast_to_guest
 // Result words.
 2:  subfic 15, 15, 8
     sldi 15, 15, 2
@@ -388,7 +483,7 @@ fast_results:
     .irp n, 11,10,9,8,7,6,5,4
     std \n, {GPR} + 8*\n(27)
     .endr
-    b 1b
+    b fast_to_guest
 
 // Leaves the call to the slow path.
     .globl fast_refused
@@ -415,6 +510,7 @@ fast_refused:
     READY_TOP = const offset_of!(Core, ready_top),
     GPR = const offset_of!(Context, gpr),
     PC = const offset_of!(Context, pc),
+    MSR = const offset_of!(Context, msr),
     CR = const offset_of!(Context, cr),
     TCB_STATE = const offset_of!(Tcb, state),
     TCB_PID = const offset_of!(Tcb, pid),
@@ -434,9 +530,31 @@ fast_refused:
     TCB_VCPU = const offset_of!(Tcb, vcpu),
     V_ATTENTION = const offset_of!(Vcpu, attention),
     V_EXIT = const offset_of!(Vcpu, exit),
+    V_EXIT_ROUTES = const offset_of!(Vcpu, exit_routes),
+    V_AMR = const vcpu_spr(register::AMR),
+    V_IAMR = const vcpu_spr(register::IAMR),
+    V_SRR0 = const vcpu_spr(register::SRR0),
+    V_SRR1 = const vcpu_spr(register::SRR1),
+    V_DAR = const vcpu_spr(register::DAR),
+    V_DSISR = const vcpu_spr(register::DSISR),
+    V_LPCR = const vcpu_spr(register::LPCR),
     V_HYPERCALL_ROUTES = const offset_of!(Vcpu, hypercall_routes),
     V_ROUTES = const offset_of!(Vcpu, routes),
     HYPERCALL = const outstanding::HYPERCALL,
+    OTHER = const outstanding::OTHER,
+    DATA_STORAGE = const GuestExit::DataStorage as u64,
+    INSTRUCTION_STORAGE = const GuestExit::InstructionStorage as u64,
+    BADGE_FAULT_BIT = const badge::FAULT.trailing_zeros(),
+    HDAR = const spr::HDAR,
+    HDSISR = const spr::HDSISR,
+    ASDR = const spr::ASDR,
+    SRR1_DEFINED = const msr::SRR1_DEFINED,
+    ILE = const lpcr::ILE,
+    AIL = const lpcr::AIL,
+    ME = const msr::ME,
+    LE = const msr::LE,
+    TRANSLATION = const msr::IR | msr::DR,
+    INJECT = const ReplyAction::Inject as u64,
     RESUME = const ReplyAction::Resume as u64,
     VCPU_KIND = const thread_kind::VCPU,
     W0 = const offset_of!(Slot, w0),

@@ -42,7 +42,8 @@ pub const LPCR_BASE: u64 = board::LPCR_GUEST & !(lpcr::CHOICE | lpcr::VPM1);
 /// MSR bits that make FP, VEC and VSX available.
 const MSR_VECTOR: u64 = 1 << 13 | 1 << 25 | 1 << 23;
 
-const fn spr_offset(index: usize) -> usize {
+/// Offset of a register (`vcpu_register`) in a VCPU.
+pub(super) const fn vcpu_spr(index: usize) -> usize {
     offset_of!(Vcpu, spr) + 8 * (index - register::SRR0)
 }
 
@@ -114,6 +115,10 @@ guest_exit_hsrr:
     isync
 .endm
     LEAVE_PARTITION
+    cmpdi 4, 0xe00
+    beq fast_exit
+    cmpdi 4, 0xe20
+    beq fast_exit
     JUMP exception_from_vcpu
 
 // Hypercall, or system call with LEV=1 of the guest's user mode. r13 = Core, HSPRG1 = r13, scratch 0 =
@@ -131,7 +136,7 @@ guest_system_call:
     std 5, {V_SRR1}(14)
     li 4, 0xc00
     LEAVE_PARTITION
-    b fast_hypercall
+    b fast_exit
     .globl guest_exit_slow
 guest_exit_slow:
     JUMP exception_from_vcpu
@@ -282,19 +287,19 @@ guest_vsx_restore:
     XER = const offset_of!(Context, xer),
     V_LPID = const offset_of!(Vcpu, lpid),
     V_LPCR = const offset_of!(Vcpu, lpcr),
-    V_SRR0 = const spr_offset(register::SRR0),
-    V_SRR1 = const spr_offset(register::SRR1),
-    V_SPRG3 = const spr_offset(register::SPRG3),
-    V_DAR = const spr_offset(register::DAR),
-    V_DSISR = const spr_offset(register::DSISR),
-    V_DEC = const spr_offset(register::DEC_EXPIRES),
-    V_AMR = const spr_offset(register::AMR),
-    V_IAMR = const spr_offset(register::IAMR),
-    V_UAMOR = const spr_offset(register::UAMOR),
-    V_FSCR = const spr_offset(register::FSCR),
-    V_VRSAVE = const spr_offset(register::VRSAVE),
-    V_PPR = const spr_offset(register::PPR),
-    V_PIDR = const spr_offset(register::PIDR),
+    V_SRR0 = const vcpu_spr(register::SRR0),
+    V_SRR1 = const vcpu_spr(register::SRR1),
+    V_SPRG3 = const vcpu_spr(register::SPRG3),
+    V_DAR = const vcpu_spr(register::DAR),
+    V_DSISR = const vcpu_spr(register::DSISR),
+    V_DEC = const vcpu_spr(register::DEC_EXPIRES),
+    V_AMR = const vcpu_spr(register::AMR),
+    V_IAMR = const vcpu_spr(register::IAMR),
+    V_UAMOR = const vcpu_spr(register::UAMOR),
+    V_FSCR = const vcpu_spr(register::FSCR),
+    V_VRSAVE = const vcpu_spr(register::VRSAVE),
+    V_PPR = const vcpu_spr(register::PPR),
+    V_PIDR = const vcpu_spr(register::PIDR),
     VSR = const offset_of!(Vcpu, vsr),
     FPSCR = const offset_of!(Vcpu, fpscr),
     VSCR = const offset_of!(Vcpu, vscr),

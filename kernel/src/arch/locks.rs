@@ -76,14 +76,14 @@ unlock_switched:
     mtspr {PIDR}, 29
     b fast_switched + 4
 
-// As at fast_hypercall.
-locked_hypercall:
-    TRY_LOCK 24, 25, 26, hypercall_busy
+// As at fast_exit.
+locked_exit:
+    TRY_LOCK 24, 25, 26, exit_busy
     ld 22, {GPR} + 8*3(11)
-    b fast_hypercall + 4
-unlock_hypercall:
+    b fast_exit + 4
+unlock_exit:
     UNLOCK 24, 25
-hypercall_busy:
+exit_busy:
     b guest_exit_slow
 unlock_to_guest:
     UNLOCK 14, 15
@@ -111,8 +111,8 @@ unsafe extern "C" {
     static fast_call_elsewhere: u8;
     static fast_answered: u8;
     static fast_switched: u8;
-    static fast_hypercall: u8;
-    static fast_hypercall_refused: u8;
+    static fast_exit: u8;
+    static fast_exit_refused: u8;
     static fast_to_guest: u8;
     static locked_system_call: u8;
     static locked_call: u8;
@@ -120,8 +120,8 @@ unsafe extern "C" {
     static unlock_refused: u8;
     static unlock_answered: u8;
     static unlock_switched: u8;
-    static locked_hypercall: u8;
-    static unlock_hypercall: u8;
+    static locked_exit: u8;
+    static unlock_exit: u8;
     static unlock_to_guest: u8;
 }
 
@@ -139,11 +139,8 @@ pub fn sites() -> [(u64, u64); 10] {
         (&raw const fast_call_elsewhere, &raw const unlock_refused),
         (&raw const fast_answered, &raw const unlock_answered),
         (&raw const fast_switched, &raw const unlock_switched),
-        (&raw const fast_hypercall, &raw const locked_hypercall),
-        (
-            &raw const fast_hypercall_refused,
-            &raw const unlock_hypercall,
-        ),
+        (&raw const fast_exit, &raw const locked_exit),
+        (&raw const fast_exit_refused, &raw const unlock_exit),
         (&raw const fast_to_guest, &raw const unlock_to_guest),
     ]
     .map(|(site, target)| (site as u64, target as u64))

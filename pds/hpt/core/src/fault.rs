@@ -214,6 +214,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
     }
 
     /// F2: the entry that translates `ea`, in the primary or the secondary group.
+    #[inline(always)]
     fn search(&self, segment: Segment, ea: u64, absent_too: bool) -> Option<Met> {
         let order = self.state.order;
         let occupied = if absent_too { VALID | ABSENT } else { VALID };
@@ -224,29 +225,31 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
             mask |= LARGE;
             wanted |= LARGE;
         }
-        for (group, hash) in [
-            (segment.primary_group(ea, order), 0),
-            (segment.secondary_group(ea, order), SECONDARY),
-        ] {
+        let base = segment.base().base_shift();
+        let find = |group: u64, wanted: u64| {
             let first = Ptex::in_group(group, 0, order);
-            for (i, rev) in self.state.group(first).into_iter().flatten().enumerate() {
-                let v = rev.v.load(Ordering::Relaxed);
-                let matches = |v: u64| v & mask == wanted | hash && v & occupied != 0;
-                if !matches(v) {
-                    continue;
-                }
-                let (v, r) = snapshot(rev);
-                let base = PageSize::decode(v, r).map(PageSize::base_shift);
-                if matches(v) && base == Some(segment.base().base_shift()) {
-                    return Some(Met {
-                        ptex: first.sibling(i as u32),
-                        v,
-                        r,
-                    });
-                }
+            let entries = self.state.group(first)?;
+            // Most often none matches: looked at without a loop.
+            let no = |rev: &Rev| rev.v.load(Ordering::Relaxed) & mask != wanted;
+            let [a, b, c, d, e, f, g, h] = entries;
+            if no(a) && no(b) && no(c) && no(d) && no(e) && no(f) && no(g) && no(h) {
+                return None;
             }
-        }
-        None
+            let found = entries.iter().enumerate().find_map(|(i, rev)| {
+                let (v, r) = snapshot(rev);
+                let this = v & mask == wanted
+                    && v & occupied != 0
+                    && PageSize::decode(v, r).map(PageSize::base_shift) == Some(base);
+                this.then_some((i as u32, v, r))
+            });
+            found.map(|(i, v, r)| Met {
+                ptex: first.sibling(i),
+                v,
+                r,
+            })
+        };
+        find(segment.primary_group(ea, order), wanted)
+            .or_else(|| find(segment.secondary_group(ea, order), wanted | SECONDARY))
     }
 
     /// F7: an ABSENT entry becomes valid, if its page can be had.
