@@ -13,7 +13,6 @@ use partita_abi::CapRights;
 /// Capability types: seL4's numbers where seL4 has the type (even: generic, odd: arch).
 pub mod tag {
     #![allow(missing_docs)]
-    pub const NULL: u64 = 0;
     pub const FRAME: u64 = 1;
     pub const UNTYPED: u64 = 2;
     pub const PAGE_TABLE: u64 = 3;

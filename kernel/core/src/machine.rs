@@ -71,9 +71,7 @@ pub trait Machine {
 
     /// Gets another core out of user mode or its guest. Afterwards the registers of the thread that it runs
     /// are in its TCB (and its VCPU), and stay there until this core leaves the kernel.
-    fn stop_core(&self, core: usize) {
-        let _ = core;
-    }
+    fn stop_core(&self, core: usize);
 
     /// Turns the machine off; does not come back if firmware obeys.
     fn power_off(&self);
@@ -87,23 +85,15 @@ pub trait Machine {
     /// Sets the real-time clock, arguments as `read_clock` returns them. False if firmware refuses.
     fn write_clock(&self, year_month_day: u64, hour_minute_second_ms: u64) -> bool;
 
-    /// Debug console. Does nothing unless the configuration prints.
-    fn debug_put_char(&self, byte: u8);
-
     /// The instruction storage of `[addr, addr + size)` was written: make it fetchable (dcbst, icbi).
     fn sync_instructions(&self, addr: u64, size: u64);
-
-    /// A name for debug output of the thread at `tcb`; may be dropped.
-    fn debug_name_thread(&self, _tcb: u64, _name: &[u8]) {}
 
     /// Timebase ticks per second.
     fn timebase_hz(&self) -> u64;
 
     /// Sets the partition-table entry of `lpid` to an HPT (`dw0`), or, with 0, to the all-zero dummy
     /// table; afterwards no translation of that LPID is left on any core.
-    fn set_partition(&self, lpid: u64, dw0: u64) {
-        let _ = (lpid, dw0);
-    }
+    fn set_partition(&self, lpid: u64, dw0: u64);
 
     /// Reads doubleword `index` (0 or 1) of the hash page table entry at `addr` (big-endian in
     /// memory, volatile: hardware writes R and C).
@@ -151,20 +141,14 @@ pub trait Machine {
     }
 
     /// Clears R of a valid entry with a single byte store.
-    fn clear_hpte_r(&self, addr: u64) {
-        let _ = addr;
-    }
+    fn clear_hpte_r(&self, addr: u64);
 
     /// tlbie of one hash page table entry of `lpid`; takes effect with `tlbie_sync`.
-    fn tlbie_hpte(&self, lpid: u64, rb: u64) {
-        let _ = (lpid, rb);
-    }
+    fn tlbie_hpte(&self, lpid: u64, rb: u64);
 
     /// eieio; tlbsync; ptesync.
-    fn tlbie_sync(&self) {}
+    fn tlbie_sync(&self);
 
     /// Saves what a core, this one or another, still holds of a vCPU in registers (residency) to its object.
-    fn evict_vcpu(&self, vcpu: Ref<crate::vcpu::Vcpu>) {
-        let _ = vcpu;
-    }
+    fn evict_vcpu(&self, vcpu: Ref<crate::vcpu::Vcpu>);
 }

@@ -12,13 +12,13 @@ use core::cell::Cell;
 use partita_abi::{CapRights, InvocationLabel, address_space as space, user_context};
 
 impl<M: Machine> Kernel<'_, M> {
-    pub(crate) fn invoke_tcb(&self, t: Ref<Tcb>, slot: Ref<Slot>, args: &Args) -> Outcome<usize> {
+    pub(crate) fn invoke_tcb(&self, t: Ref<Tcb>, args: &Args) -> Outcome<usize> {
         use InvocationLabel as L;
         match args.label {
             L::TCBReadRegisters => return self.read_registers(t, args),
             L::TCBWriteRegisters => self.write_registers(t, args)?,
             L::TCBCopyRegisters => self.copy_registers(t, args)?,
-            L::TCBConfigure => self.configure(t, slot, args)?,
+            L::TCBConfigure => self.configure(t, args)?,
             L::TCBSetPriority => {
                 let priority = self.arg(args, 0)?;
                 self.check_priority(priority, self.authority(args, 0)?)?;
@@ -196,7 +196,7 @@ impl<M: Machine> Kernel<'_, M> {
         Ok(())
     }
 
-    fn configure(&self, t: Ref<Tcb>, _slot: Ref<Slot>, args: &Args) -> Outcome {
+    fn configure(&self, t: Ref<Tcb>, args: &Args) -> Outcome {
         let vaddr = self.arg(args, 2)?;
         let space = self.check_space(args, 0)?;
         let (buffer_slot, buffer) = self.cap_arg(args, 2)?;

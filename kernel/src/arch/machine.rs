@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The machine under the object model: POWER9 and POWER10.
 
-use super::{guest, mmu, opal, spr, uart, xive};
+use super::{guest, mmu, opal, spr, xive};
 use crate::board;
 use crate::{percore, smp};
 use core::arch::asm;
@@ -224,19 +224,8 @@ impl Machine for Power {
         opal::rtc_write(year_month_day, hour_minute_second_ms).is_ok()
     }
 
-    fn debug_put_char(&self, byte: u8) {
-        if cfg!(printing) {
-            uart::put(byte);
-        }
-    }
-
     fn sync_instructions(&self, addr: u64, size: u64) {
         mmu::sync_instructions(addr, size);
-    }
-
-    #[cfg(debug_syscalls)]
-    fn debug_name_thread(&self, tcb: u64, name: &[u8]) {
-        crate::debug::set_name(tcb, name.iter().copied());
     }
 
     fn timebase_hz(&self) -> u64 {

@@ -3,7 +3,8 @@
 
 use partita_kernel_core::kernel::Global;
 use partita_kernel_core::machine::Machine;
-use partita_kernel_core::object::Object;
+use partita_kernel_core::object::{Object, Ref};
+use partita_kernel_core::vcpu::Vcpu;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
@@ -20,7 +21,16 @@ pub enum Event {
     Reboot,
     SetClock(u64, u64),
     SyncInstructions(u64, u64),
+    StopCore(usize),
+    SetPartition(u64, u64),
+    ClearR(u64),
+    TlbieHpte(u64, u64),
+    TlbieSync,
+    Evict(u64),
 }
+
+/// The reference bit in dw1 of a hash page table entry.
+const HPTE_R: u64 = 0x100;
 
 /// Ticks per microsecond of the mock timebase.
 pub const TICKS_PER_US: u64 = 512;
@@ -225,6 +235,32 @@ impl Machine for Mock {
         self.log.borrow_mut().push(Event::Kick(core));
     }
 
+    fn stop_core(&self, core: usize) {
+        self.log.borrow_mut().push(Event::StopCore(core));
+    }
+
+    fn set_partition(&self, lpid: u64, dw0: u64) {
+        self.log.borrow_mut().push(Event::SetPartition(lpid, dw0));
+    }
+
+    fn clear_hpte_r(&self, addr: u64) {
+        let word = addr + 8;
+        self.write_pte(word, self.read_pte(word) & !HPTE_R);
+        self.log.borrow_mut().push(Event::ClearR(addr));
+    }
+
+    fn tlbie_hpte(&self, lpid: u64, rb: u64) {
+        self.log.borrow_mut().push(Event::TlbieHpte(lpid, rb));
+    }
+
+    fn tlbie_sync(&self) {
+        self.log.borrow_mut().push(Event::TlbieSync);
+    }
+
+    fn evict_vcpu(&self, vcpu: Ref<Vcpu>) {
+        self.log.borrow_mut().push(Event::Evict(vcpu.addr()));
+    }
+
     fn power_off(&self) {
         self.log.borrow_mut().push(Event::PowerOff);
     }
@@ -243,8 +279,6 @@ impl Machine for Mock {
         }
         self.clock_accepts.get()
     }
-
-    fn debug_put_char(&self, _byte: u8) {}
 
     fn sync_instructions(&self, addr: u64, size: u64) {
         self.log
