@@ -236,6 +236,8 @@ fn memory(rig: &Rig, w: &World) {
                 // A zombie is still the object that it was.
                 Cap::Zombie(z) if z.kind == Zombie::TCB => cap_kind(&Cap::Thread(rig.root)),
                 Cap::Zombie(_) => 10,
+                // A view is a weaker capability to its GSpace.
+                Cap::View(view) => cap_kind(&Cap::GSpace(view.gspace)),
                 other => cap_kind(other),
             };
             let old = regions.insert(addr, (size, kind));

@@ -6,6 +6,7 @@ mod audit;
 mod boot;
 mod cap;
 mod cnode;
+mod guest;
 mod invariants;
 mod ipc;
 mod irq;
