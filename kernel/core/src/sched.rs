@@ -411,6 +411,12 @@ impl<M: Machine> Kernel<'_, M> {
             self.unpostpone(r);
             replenish(sc, now);
             if sc.remaining.get() <= 0 {
+                if sc.budget.get() == sc.period.get() {
+                    // What was charged after it began to wait is waited for, too: a round has no
+                    // period that would end by itself.
+                    let owed = sc.remaining.get().unsigned_abs();
+                    sc.replenish_at.set(now.saturating_add(owed));
+                }
                 self.postpone(r);
             } else if let Some(t) = sc.tcb.get() {
                 self.make_ready(t);

@@ -203,6 +203,33 @@ fn sched0006_a_server_overruns_by_the_grace_only() {
     }
 }
 
+/// Time that is charged after a round-robin context has begun to wait (the machine was held up on its way to
+/// another thread) may be more than a turn: it waits for that, too, and then goes on.
+#[test]
+fn sched0006_a_debt_of_more_than_a_turn_is_paid() {
+    let rig = Rig::new();
+    let ep = rig.make(ObjectType::Endpoint);
+    let server = rig.thread(200);
+    rig.recv(server.t, ep, server.reply);
+    rig.ok(server.sc, L::SchedContextUnbind, &[], &[]);
+    let client = rig.thread(100);
+    rig.configure_sc(client.sc, 10_000, 10_000);
+    rig.call_ep(client.t, ep, &[]);
+    step_aside(&rig);
+    assert!(runs(&rig, &server));
+    rig.advance_us(10_000 + limits::DONATION_GRACE_US as u64 + 1_000);
+    assert_eq!(rig.current(), None, "the grace is over");
+    let sc = rig.sc(client.sc);
+    assert_eq!(sc.in_release_queue.get(), 1);
+    sc.remaining.set(-19_000 * TICKS_PER_US as i64);
+    rig.advance_us(12_000);
+    assert_eq!(rig.current(), None, "it still owes most of a turn");
+    check(&rig);
+    rig.advance_us(10_000);
+    assert!(runs(&rig, &server), "it does not wait for ever");
+    check(&rig);
+}
+
 #[test]
 fn sched0007_an_answer_within_the_grace_leaves_the_client_in_debt() {
     let rig = Rig::new();
