@@ -256,6 +256,10 @@ fn handler_gone(kit: &mut Kit) -> Outcome {
     reply.send_with_mrs(MessageInfo::new(0, 0, 0, 0), []);
     // With the endpoint its copy in the thread goes: the budget bounds it, no more.
     kit.revoke(faults)?;
+    // One that came before that is still there.
+    if faults.nb_recv_with_mrs(reply).info.length() != 0 {
+        reply.send_with_mrs(MessageInfo::new(0, 0, 0, 0), []);
+    }
     let before = count();
     thread.sc.sched_context_consumed()?;
     let start = timebase();
