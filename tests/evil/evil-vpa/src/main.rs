@@ -53,8 +53,16 @@ mod evil_pd {
         let report: &'static Report = unsafe { &*report };
         let place = Place {
             holdings: HOLDINGS,
-            // The real program reads and writes through its views, and would fault.
-            fatal: &[L::ViewUnmap],
+            // The real program reads and writes through its views, and would fault; a vCPU that is
+            // paused or whose exits go elsewhere makes no more calls.
+            fatal: &[
+                L::ViewUnmap,
+                L::VCPUPause,
+                L::VCPUWriteRegisters,
+                L::VCPUSetRoute,
+                L::VCPURouteHypercall,
+                L::VCPURouteExit,
+            ],
             guest_memory: *guest_memory.get(),
             hpt_order: 18,
             cnode: (0, 0),
