@@ -30,7 +30,7 @@ mod pd {
     /// Entries of the table that are looked at in one round.
     const ENTRIES_A_ROUND: usize = 4096;
     /// Events of the guest that an attack needs in its first part, so that it hits a guest at work.
-    const EVENTS: u64 = 1000;
+    const EVENTS: u64 = 300;
     /// Untyped capabilities of guest memory at most, and one more for smaller frames: each is one
     /// aligned block of real memory.
     const BLOCKS: usize = 8;
@@ -41,7 +41,7 @@ mod pd {
     /// Ticks after which an attacker that makes no more calls has ended itself: 4 s.
     const ENDED: u64 = 4 * TIMEBASE_HZ;
     /// What an attack may take.
-    const PATIENCE: u64 = 90 * TIMEBASE_HZ;
+    const PATIENCE: u64 = 150 * TIMEBASE_HZ;
 
     /// What was wrong.
     enum Wrong {

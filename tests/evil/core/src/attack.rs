@@ -89,7 +89,9 @@ impl Attack {
             if self.is_gentle() {
                 self.calls(BURST, Stage::Gentle);
                 self.figures.gentle_events = self.figures.events;
-            } else {
+            }
+            // Its answer to this event may be the last that the guest gets.
+            if !self.is_gentle() {
                 self.finish();
             }
         }

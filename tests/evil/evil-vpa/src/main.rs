@@ -58,6 +58,7 @@ mod evil_pd {
             fatal: &[
                 L::ViewUnmap,
                 L::VCPUPause,
+                L::VCPUSetMode,
                 L::VCPUWriteRegisters,
                 L::VCPUSetRoute,
                 L::VCPURouteHypercall,
