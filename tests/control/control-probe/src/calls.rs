@@ -186,6 +186,11 @@ pub fn flush(first: u64, end: u64) -> Outcome {
     run("S3.5 flush", hpt::FLUSH, [first, end, 0, 0], 1).map(drop)
 }
 
+/// One step of it.
+pub fn flush_once(first: u64, end: u64) -> Got {
+    call(channel::HPT, hpt::FLUSH, [first, end])
+}
+
 /// Checks I1 to I7; valid entries and those that need interception.
 pub fn verify() -> Outcome<(u64, u64)> {
     let words = run("I1 to I7", hpt::VERIFY, [0; 4], 4)?;
@@ -209,6 +214,11 @@ pub fn advance() -> Got {
 
 pub fn abort() -> Got {
     call(channel::MEMSLOTS, memslots::ABORT, [])
+}
+
+/// Has `memslots-revoker` take memory away.
+pub fn revoke() -> Got {
+    call(channel::MEMSLOTS, 0x1000, [])
 }
 
 /// Slots, pages held, foreign, mapped, busy.

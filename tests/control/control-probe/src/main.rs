@@ -2,8 +2,9 @@
 //! In the place of `control`: it manages a running guest through the calls that `control` has, and checks
 //! what comes of it. Checks name the requirement.
 //!
-//! With the dirty log mapped (`dirty_log`) it goes through everything, for which the guest is Linux; without,
-//! it only pauses, kicks and resumes the guest, as fast as it can.
+//! With the dirty log mapped (`dirty_log`) it goes through everything, for which the guest is Linux; with the
+//! chain heads mapped (`rmap`) it has the guest's memory taken away (`memslots-revoker`); without either it
+//! only pauses, kicks and resumes the guest, as fast as it can.
 #![cfg_attr(target_arch = "powerpc64", no_std, no_main)]
 
 #[cfg(not(target_arch = "powerpc64"))]
@@ -38,7 +39,9 @@ mod pd {
         };
         let memory = *var!(guest_memory: u64 = 0);
         let log = *var!(dirty_log: usize = 0);
-        let result = if log == 0 {
+        let result = if *var!(rmap: usize = 0) != 0 {
+            script::poison(&mut out)
+        } else if log == 0 {
             script::pauses(&mut out)
         } else {
             let words = (layout::dirty_log_bytes(memory) / 8) as usize;

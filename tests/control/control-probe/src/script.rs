@@ -2,15 +2,15 @@
 //! What is done to the guest.
 
 use crate::calls::{
-    Outcome, abort, advance, check, collect_dirty, complete, flush, free_frames, get, kick, pause,
-    pause_now, refused, release, reset, resume, set, set_region, settle, sleep, stats, times,
-    vcpu_call, verify,
+    Outcome, abort, advance, check, collect_dirty, complete, flush, flush_once, free_frames, get,
+    kick, pause, pause_now, refused, release, reset, resume, revoke, set, set_region, settle,
+    sleep, stats, times, vcpu_call, verify,
 };
 use core::fmt;
 use partita_guest_protocol::dirty::DirtyLog;
 use partita_guest_protocol::memslots::{FLAG_LOG_DIRTY, FLAG_READ_ONLY, Refusal, Step};
 use partita_guest_protocol::vpa::Invalid;
-use partita_guest_protocol::{answer, vcpu};
+use partita_guest_protocol::{answer, hpt, vcpu};
 use partita_papr::onereg::{VPA_ADDR, VPA_DTL, VPA_SLB};
 use sel4::TIMEBASE_HZ;
 
@@ -73,6 +73,47 @@ pub fn pauses(out: &mut Out<'_>) -> Outcome {
     out(format_args!(
         "{PAUSES} pauses, {waited} had to wait, {valid} valid entries"
     ));
+    Ok(())
+}
+
+/// Lets the guest run, and ends its sleeps.
+fn kicks(count: u64) -> Outcome {
+    for _ in 0..count {
+        kick()?;
+        sleep(2000);
+    }
+    Ok(())
+}
+
+/// The guest's first 2 MiB are taken away while it runs (`memslots-revoker`): the table is poisoned, the
+/// guest stops, nobody else does, and the memory can be used again (DESIGN section 4, the pin rule).
+pub fn poison(out: &mut Out<'_>) -> Outcome {
+    kicks(2000)?;
+    let (before, _) = times()?;
+    kicks(200)?;
+    let (runs, _) = times()?;
+    check("the guest runs", runs > before, runs, before)?;
+    let got = revoke().ok("the frame's memory is revoked at once")?;
+    got.must("the memory can be used again", got.words[0] == 1)?;
+    kicks(200)?;
+    let (stopped, _) = times()?;
+    kicks(200)?;
+    let (later, _) = times()?;
+    check(
+        "the guest does not run any more",
+        stopped == later,
+        stopped,
+        later,
+    )?;
+    let dead = vcpu_call(vcpu::TIMES, 0);
+    dead.must("its server goes on", dead.label == answer::OK)?;
+    // No entry can be made or taken away while the table is poisoned; emptying it ends that.
+    let refused = flush_once(0, 1 << 14);
+    refused.must(
+        "a poisoned table is not flushed",
+        refused.label == hpt::TABLE,
+    )?;
+    out(format_args!("poisoned: {runs} dispatches, then none"));
     Ok(())
 }
 
