@@ -709,7 +709,7 @@ fn vspace_ends(kit: &mut Kit) -> Outcome {
             .vspace(space.root)
             .fault(faults)
             .make(kit)?;
-        let image = space.clone_image(kit)?;
+        space.clone_image(kit)?;
         thread.tcb.tcb_resume()?;
         // Its words are its own copies; it runs, since it uses up time.
         let end = timebase() + microseconds(PATIENCE_US);
@@ -717,7 +717,6 @@ fn vspace_ends(kit: &mut Kit) -> Outcome {
         space.destroy(kit)?;
         let got = faults.recv_with_mrs(cap::Reply::from_bits(0));
         check_eq!(got.info.label(), FaultLabel::VMFault as u64);
-        drop(image);
         kit.clean_up()?;
     }
     Ok(())
