@@ -6,13 +6,16 @@
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use partita_abi::{ErrorCode, InvocationLabel};
 
-/// What the fuzz thread counts.
+/// Fuzz threads at most: one on each of the first cores, in one CSpace and address space.
+pub const FUZZERS: usize = 2;
+
+/// What the fuzz threads count.
 #[repr(C)]
 pub struct Counts {
-    /// State of the generator.
-    pub random: AtomicU64,
-    /// System calls made.
-    pub calls: AtomicU64,
+    /// State of the generator of each fuzz thread.
+    pub random: [AtomicU64; FUZZERS],
+    /// System calls made by each.
+    pub calls: [AtomicU64; FUZZERS],
     /// System calls that came back.
     pub returned: AtomicU64,
     /// System calls by number (negated; 0: any other number).

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The cases: the calls, and what must be true after them.
 
-use crate::shared::{Bystander, Counts, bystander, counts};
+use crate::shared::{Bystander, Counts, FUZZERS, bystander, counts};
 use crate::threads;
 use crate::world::World;
 use core::sync::atomic::Ordering::Relaxed;
@@ -66,8 +66,8 @@ const TIMEOUT_US: u64 = CALLS * 500 + 60_000_000;
 
 /// Sums over all rounds.
 static TOTAL: Counts = Counts {
-    random: AtomicU64::new(SEED),
-    calls: AtomicU64::new(0),
+    random: [AtomicU64::new(SEED), AtomicU64::new(!SEED)],
+    calls: [const { AtomicU64::new(0) }; FUZZERS],
     returned: AtomicU64::new(0),
     numbers: [const { AtomicU64::new(0) }; 12],
     sent: [const { AtomicU32::new(0) }; L::COUNT],
@@ -86,14 +86,29 @@ fn main(boot: &'static sel4::BootInfo) -> ! {
     testkit::run("fuzz", boot, TIMEOUT_US, &[CASES])
 }
 
+/// Calls of the fuzz thread that has made the fewest.
+fn least(counts: &Counts, cores: usize) -> u64 {
+    let calls = counts.calls.iter().take(cores).map(|n| n.load(Relaxed));
+    calls.min().unwrap_or(0)
+}
+
+/// Calls of all fuzz threads.
+fn all_calls() -> u64 {
+    TOTAL.calls.iter().map(|n| n.load(Relaxed)).sum()
+}
+
 /// Adds a round's counts to the total.
 fn collect() {
     let from = counts();
-    TOTAL.random.store(from.random.load(Relaxed), Relaxed);
+    for (to, from) in TOTAL.random.iter().zip(&from.random) {
+        to.store(from.load(Relaxed), Relaxed);
+    }
     let add = |to: &AtomicU64, from: &AtomicU64| {
         to.fetch_add(from.load(Relaxed), Relaxed);
     };
-    add(&TOTAL.calls, &from.calls);
+    for (to, from) in TOTAL.calls.iter().zip(&from.calls) {
+        add(to, from);
+    }
     add(&TOTAL.returned, &from.returned);
     for (to, from) in TOTAL.numbers.iter().zip(&from.numbers) {
         add(to, from);
@@ -124,7 +139,9 @@ struct Round {
 /// One world and `ROUND` calls in it, or fewer if it does not get on.
 fn round(kit: &mut Kit, last: bool, random: &mut Random) -> Outcome<Round> {
     let world = World::new(kit, last, random)?;
-    counts().random.store(TOTAL.random.load(Relaxed), Relaxed);
+    for (to, from) in counts().random.iter().zip(&TOTAL.random) {
+        to.store(from.load(Relaxed), Relaxed);
+    }
     let wake = kit.notification()?;
     let idle = kit.mint(wake, CapRights::write_only(), IDLE)?;
     let time = kit.mint(wake, CapRights::write_only(), TIME)?;
@@ -135,18 +152,21 @@ fn round(kit: &mut Kit, last: bool, random: &mut Random) -> Outcome<Round> {
         .args([idle.bits()])
         .priority(2)
         .start(kit)?;
-    let made = || counts().calls.load(Relaxed);
-    let (mut seen, mut stuck, mut looks) = (0, 0, 0);
+    let cores = kit.cores();
+    let made = || least(counts(), cores);
+    let states = || counts().random.each_ref().map(|state| state.load(Relaxed));
+    let (mut seen, mut stuck, mut looks) = ([0; FUZZERS], 0, 0);
     world.unstick(kit, random)?;
     while made() < ROUND && looks < PATIENCE {
         let word = wake.wait().1;
         // A thread with damaged registers may make one and the same call for ever.
-        let now = counts().random.load(Relaxed);
+        let now = states();
+        let stands = (0..cores.min(FUZZERS)).any(|i| now[i] == seen[i]);
         let on_time = word & TIME != 0;
         if on_time {
             timer.timer_set(timebase() + microseconds(LOOK_US))?;
             world.calm()?;
-            looks = if now == seen { looks + 1 } else { 0 };
+            looks = if stands { looks + 1 } else { 0 };
         }
         if on_time && looks != 0 || !on_time && word & IDLE != 0 {
             stuck += 1;
@@ -156,7 +176,7 @@ fn round(kit: &mut Kit, last: bool, random: &mut Random) -> Outcome<Round> {
             seen = now;
         }
     }
-    world.fuzz.tcb.tcb_suspend()?;
+    world.stop()?;
     if let Some(what) = world.touched(kit) {
         println!("fuzz: the supervisor's {what:?} is not what it was");
         TOUCHED.fetch_add(1, Relaxed);
@@ -169,33 +189,34 @@ fn round(kit: &mut Kit, last: bool, random: &mut Random) -> Outcome<Round> {
 }
 
 fn random_calls(kit: &mut Kit) -> Outcome {
-    println!("fuzz: seed {SEED}, {CALLS} calls");
+    println!("fuzz: seed {SEED}, {CALLS} calls of each fuzz thread");
     let start = timebase();
     // The supervisor's choices come from the seed too.
     let mut random = Random::new(SEED ^ 0xfeed);
     let (mut rounds, mut stuck, mut given_up) = (0, 0, 0);
-    while TOTAL.calls.load(Relaxed) < CALLS {
-        let last = TOTAL.calls.load(Relaxed) + ROUND >= CALLS;
+    let cores = kit.cores();
+    while least(&TOTAL, cores) < CALLS {
+        let last = least(&TOTAL, cores) + ROUND >= CALLS;
         let round = round(kit, last, &mut random)?;
         kit.clean_up()?;
         rounds += 1;
         stuck += round.stuck;
         given_up += u64::from(round.given_up);
         if rounds % 5 == 0 {
-            let calls = TOTAL.calls.load(Relaxed);
+            let calls = least(&TOTAL, cores);
             println!("fuzz: {calls} calls, {stuck} times set right, {given_up} worlds given up");
         }
     }
     let seconds = (timebase() - start) / microseconds(1_000_000);
     println!(
         "fuzz: {} calls, {} came back, {rounds} rounds, {given_up} given up, {stuck} times set right, {seconds} s",
-        TOTAL.calls.load(Relaxed),
+        all_calls(),
         TOTAL.returned.load(Relaxed),
     );
     // Worlds that stand still are the exception.
     check!(given_up * 2 < rounds);
     // A quarter at least did something and came back.
-    check!(TOTAL.returned.load(Relaxed) * 4 > TOTAL.calls.load(Relaxed));
+    check!(TOTAL.returned.load(Relaxed) * 4 > all_calls());
     Ok(())
 }
 

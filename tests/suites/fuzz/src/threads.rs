@@ -3,7 +3,7 @@
 
 use crate::generator::{self, Call};
 use crate::layout::{self, Kind};
-use crate::shared::{bystander, counts};
+use crate::shared::{FUZZERS, bystander, counts};
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::Relaxed;
 use partita_abi::{InvocationLabel as L, MessageInfo, syscall};
@@ -47,15 +47,17 @@ fn perform(env: &Env, call: &Call) -> u64 {
     }
 }
 
-/// Makes random system calls for ever. It can be started again at any time.
+/// Makes random system calls for ever. It can be started again at any time. Words: number of the fuzz thread.
 pub fn fuzz(env: &Env) -> u64 {
     let counts = counts();
+    let number = env.args[0] as usize % FUZZERS;
+    let (state, calls) = (&counts.random[number], &counts.calls[number]);
     loop {
-        let mut random = Random::new(counts.random.load(Relaxed));
+        let mut random = Random::new(state.load(Relaxed));
         let call = generator::next(&mut random);
         // Before the call: it may not come back.
-        counts.random.store(random.word(), Relaxed);
-        counts.calls.fetch_add(1, Relaxed);
+        state.store(random.word(), Relaxed);
+        calls.fetch_add(1, Relaxed);
         let number = call.number.wrapping_neg() as usize;
         let place = counts.numbers.get(number).unwrap_or(&counts.numbers[0]);
         place.fetch_add(1, Relaxed);

@@ -2,7 +2,7 @@
 //! What the fuzz thread lives in: made anew for each round.
 
 use crate::layout::{self, CSPACE_BITS, Kind};
-use crate::shared::{BYSTANDER, COUNTS};
+use crate::shared::{BYSTANDER, COUNTS, FUZZERS};
 use crate::threads;
 use partita_abi::InvocationLabel as L;
 use sel4::init_thread::slot;
@@ -47,8 +47,8 @@ pub enum Touched {
 
 /// One round's world.
 pub struct World {
-    /// The thread that makes the calls.
-    pub fuzz: Thread,
+    /// The threads that make the calls, one on each of the first cores.
+    pub fuzzers: [Option<Thread>; FUZZERS],
     /// Its CNode, without a guard.
     cnode: cap::CNode,
     /// The same as its CSpace.
@@ -56,8 +56,10 @@ pub struct World {
     space: Space,
     originals: [Option<Original>; MAX_SLOTS],
     /// Threads in its CSpace that receive and answer, and their priority.
-    partners: [Thread; 2],
+    partners: [Option<Thread>; 2],
     partner_priority: u64,
+    /// The core whose authority the fuzz threads have.
+    core: usize,
     /// Threads that are only there to be misused.
     dummies: [cap::Tcb; 2],
     canaries: usize,
@@ -82,21 +84,31 @@ impl World {
         let space = Space::new(kit)?;
 
         let first = |kind| layout::slots(kind).0;
-        let fuzz = Helper::new(threads::fuzz)
-            .cspace(cspace)
-            .vspace(space.root)
-            .priority(FUZZ_PRIORITY)
-            .mcp(FUZZ_PRIORITY)
-            .make(kit)?;
-        let mut partners = [fuzz; 2];
+        let cores = kit.cores();
+        let mut fuzzers = [None; FUZZERS];
+        for (i, fuzzer) in fuzzers.iter_mut().enumerate().take(cores) {
+            let thread = Helper::new(threads::fuzz)
+                .args([i as u64])
+                .cspace(cspace)
+                .vspace(space.root)
+                .priority(FUZZ_PRIORITY)
+                .mcp(FUZZ_PRIORITY)
+                .core(i)
+                .make(kit)?;
+            *fuzzer = Some(thread);
+        }
+        let mut partners = [None; 2];
         for (i, partner) in partners.iter_mut().enumerate() {
+            let core = i % cores;
             let i = i as u64;
-            *partner = Helper::new(threads::partner)
+            let thread = Helper::new(threads::partner)
                 .args([first(Kind::Endpoint) + 2 * i, first(Kind::Reply) + i])
                 .cspace(cspace)
                 .vspace(space.root)
                 .priority(partner_priority)
+                .core(core)
                 .make(kit)?;
+            *partner = Some(thread);
         }
         let bystander_space = Space::new(kit)?;
         let bystander = Helper::new(threads::watch)
@@ -110,19 +122,23 @@ impl World {
         space.map(kit, twin, COUNTS, rw, NONE)?;
         let twin = kit.copy(report, rw)?;
         bystander_space.map(kit, twin, BYSTANDER, rw, NONE)?;
-        for thread in [fuzz, partners[0], partners[1]] {
+        for thread in fuzzers.iter().chain(&partners).flatten() {
             let twin = kit.copy(thread.frame, rw)?;
             space.map(kit, twin, thread.buffer() as usize, rw, NONE)?;
         }
         let dummies = [kit.tcb()?, kit.tcb()?];
         let mut world = World {
-            fuzz,
+            fuzzers,
             cnode,
             cspace,
             space,
             originals: [None; MAX_SLOTS],
             partners,
             partner_priority,
+            core: match cores {
+                1 => 0,
+                _ => random.below(2) as usize,
+            },
             dummies,
             canaries: 0,
         };
@@ -181,18 +197,38 @@ impl World {
     ///
     /// A thread that cannot be set right.
     pub fn unstick(&self, kit: &Kit, random: &mut Random) -> Outcome {
-        self.calm()?;
+        self.stop()?;
         for _ in 0..6 {
             self.restock(kit, 1 + random.below(layout::filled()));
         }
-        for partner in &self.partners {
-            self.set_right(kit, partner, self.partner_priority)?;
+        for (core, partner) in self.partners.iter().enumerate() {
+            self.set_right(kit, partner, self.partner_priority, core)?;
         }
-        self.set_right(kit, &self.fuzz, FUZZ_PRIORITY)
+        for (core, fuzzer) in self.fuzzers.iter().enumerate() {
+            self.set_right(kit, fuzzer, FUZZ_PRIORITY, core)?;
+        }
+        // The partners first, so that they wait when the calls begin.
+        for thread in self.partners.iter().chain(&self.fuzzers).flatten() {
+            thread.restart()?;
+        }
+        Ok(())
     }
 
-    /// Gives a thread what it was made with, and starts it from the beginning.
-    fn set_right(&self, kit: &Kit, thread: &Thread, priority: u64) -> Outcome {
+    /// Stops all threads of the world: with several cores, one that runs could start another again.
+    pub fn stop(&self) -> Outcome {
+        // Whoever a running one has started by then is stopped in the second pass.
+        for _ in 0..2 {
+            for thread in self.fuzzers.iter().chain(&self.partners).flatten() {
+                thread.tcb.tcb_suspend()?;
+            }
+            self.calm()?;
+        }
+        Ok(())
+    }
+
+    /// Gives a stopped thread what it was made with.
+    fn set_right(&self, kit: &Kit, thread: &Option<Thread>, priority: u64, core: usize) -> Outcome {
+        let Some(thread) = thread else { return Ok(()) };
         let tcb = thread.tcb;
         tcb.tcb_suspend()?;
         let authority = slot::TCB.cap();
@@ -200,7 +236,8 @@ impl World {
         let no_handler = cap::Endpoint::from_bits(0);
         tcb.tcb_set_sched_params(authority, priority, priority, no_time, no_handler)?;
         thread.sc.sched_context_unbind()?;
-        kit.configure(thread.sc, SLICE_US, SLICE_US, 0)?;
+        kit.sched_control_of(core % kit.cores())
+            .sched_control_configure_flags(thread.sc, SLICE_US, SLICE_US, 0, 0, 0)?;
         tcb.tcb_set_sched_params(authority, priority, priority, thread.sc, no_handler)?;
         tcb.tcb_set_timeout_endpoint(no_handler)?;
         tcb.tcb_configure(
@@ -212,7 +249,7 @@ impl World {
         )?;
         // Not bound is as good.
         let _ = tcb.tcb_unbind_notification();
-        thread.restart()
+        Ok(())
     }
 
     /// The words of a canary.
@@ -274,9 +311,10 @@ impl World {
             let memory = kit.untyped(size_bits)?;
             self.give(Kind::Untyped, n as u64, memory);
         }
-        self.give(Kind::Tcb, 0, self.fuzz.tcb);
         for n in 0..2 {
-            self.give(Kind::Tcb, 1 + n, self.partners[n as usize].tcb);
+            if let Some(partner) = self.partners[n as usize] {
+                self.give(Kind::Tcb, 1 + n, partner.tcb);
+            }
             self.give(Kind::Tcb, 3 + n, self.dummies[n as usize]);
         }
         self.give(Kind::CNode, 0, self.cspace);
@@ -298,12 +336,20 @@ impl World {
             let reply = kit.reply()?;
             self.give(Kind::Reply, n, reply);
         }
-        self.give(Kind::SchedContext, 0, self.fuzz.sc);
+        if let Some(fuzzer) = self.fuzzers[0] {
+            self.give(Kind::Tcb, 0, fuzzer.tcb);
+            self.give(Kind::SchedContext, 0, fuzzer.sc);
+        }
         for n in 1..4 {
             let sc = kit.sched_context(1000, 5000 * n)?;
             self.give(Kind::SchedContext, n, sc);
         }
-        self.give(Kind::SchedControl, 0, kit.sched_control());
+        if let Some(rival) = self.fuzzers[1] {
+            // With several cores, in place of one that is only there to be misused.
+            self.give(Kind::Tcb, 4, rival.tcb);
+            self.give(Kind::SchedContext, 3, rival.sc);
+        }
+        self.give(Kind::SchedControl, 0, kit.sched_control_of(self.core));
         for n in 0..6 {
             let frame = kit.frame(if n == 5 {
                 FrameObjectType::_64k

@@ -585,12 +585,12 @@ fn move_self(kit: &mut Kit) -> Outcome {
         thread.sc.bits(),
         controls[0].bits(),
         controls[1].bits(),
-        999,
+        199,
     ];
     thread.set_args(args);
     thread.tcb.tcb_resume()?;
     check_eq!(thread.join(kit)?, 1);
-    check_eq!(word(0), 998);
+    check_eq!(word(0), 198);
     Ok(())
 }
 
