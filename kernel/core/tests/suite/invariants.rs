@@ -566,18 +566,22 @@ fn queues(rig: &Rig, w: &World) {
         }
         assert_eq!(core.ready_top.get(), top);
     }
-    let core = rig.core();
-    assert!(core.candidate.is_none(), "a candidate is left");
-    assert_eq!(core.reschedule.get(), 0);
-    if let Some(t) = addr_of(&core.current) {
-        assert!(w.threads.contains(&t), "a dead thread runs");
-        let tcb = thread(rig, t);
-        assert!(schedulable(rig, tcb), "the running thread cannot run");
-        assert_eq!(addr_of(&core.current_sc), addr_of(&tcb.sched_context));
-        note(t, 2);
-    } else {
-        assert_eq!(core.ready_top.get(), 0, "idle with work to do");
-        assert!(core.current_sc.is_none());
+    for (id, core) in rig.m.global().cores.iter().enumerate() {
+        assert!(core.candidate.is_none(), "a candidate is left");
+        // Core 0 has just left the kernel; another may be about to enter it.
+        let chosen = core.reschedule.get() == 0;
+        assert!(chosen || id != 0);
+        if let Some(t) = addr_of(&core.current) {
+            assert!(w.threads.contains(&t), "a dead thread runs");
+            let tcb = thread(rig, t);
+            assert_eq!(tcb.core.get(), id as u64);
+            assert!(schedulable(rig, tcb), "the running thread cannot run");
+            assert_eq!(addr_of(&core.current_sc), addr_of(&tcb.sched_context));
+            note(t, 2);
+        } else {
+            assert!(!chosen || core.ready_top.get() == 0, "idle with work to do");
+            assert!(core.current_sc.is_none());
+        }
     }
     for &t in &w.threads {
         let tcb = thread(rig, t);

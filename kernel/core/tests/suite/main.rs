@@ -13,6 +13,7 @@ mod irq;
 mod mcs;
 mod mock;
 mod model;
+mod multicore;
 mod retype;
 mod rig;
 mod sched;
