@@ -45,13 +45,31 @@ fn locks_from(from: usize) -> &'static [CoreLock] {
 }
 
 /// Waits for a lock: does meanwhile what another core asks, which is to save a guest's registers.
-fn wait(core: &Core) {
+fn wait(core: &Core, turns: &mut u32) {
     lock_of(core.id.get()).serve(|vcpu| {
         if let Some(vcpu) = Ref::new(vcpu) {
             guest::evict(core, vcpu);
         }
     });
-    core::hint::spin_loop();
+    relax(turns);
+}
+
+/// Turns of a waiting loop between two pauses: what is waited for is short, and a simulator stops for each.
+const TURNS: u32 = 256;
+
+/// A turn of a loop that waits for another core. Now and then the processor's other threads go first.
+fn relax(turns: &mut u32) {
+    *turns = turns.wrapping_add(1);
+    if turns.is_multiple_of(TURNS) {
+        // SAFETY: changes the priority of this hardware thread to low and back to medium.
+        unsafe {
+            core::arch::asm!(
+                "or 1, 1, 1",
+                "or 2, 2, 2",
+                options(nomem, nostack, preserves_flags)
+            )
+        };
+    }
 }
 
 /// This core, whose thread's registers are in memory, takes all locks. `what` the thread wants is in
@@ -59,8 +77,9 @@ fn wait(core: &Core) {
 fn enter(core: &Core, what: u64) {
     core.entry.set(what);
     lock_of(core.id.get()).arrive();
-    lock_all(LOCKS[..1].iter(), || wait(core));
-    lock_all(locks_from(1).iter(), || wait(core));
+    let mut turns = 0;
+    lock_all(LOCKS[..1].iter(), || wait(core, &mut turns));
+    lock_all(locks_from(1).iter(), || wait(core, &mut turns));
     TAKEN.store(spr::timebase(), Ordering::Relaxed);
 }
 
@@ -92,7 +111,8 @@ extern "C" fn smp_local_syscall(core: &Core) -> bool {
     let done = match table {
         Some(table) => {
             // Its holder waits for nothing.
-            table.lock(core::hint::spin_loop);
+            let mut turns = 0;
+            table.lock(|| relax(&mut turns));
             let done = entry::kernel_local_syscall(core) == Local::Settled;
             table.unlock();
             done
@@ -305,8 +325,9 @@ pub fn stop(other: &Core) {
     let lock = lock_of(other.id.get());
     if lock.is_running() {
         machine::ring_doorbell(other);
+        let mut turns = 0;
         while lock.is_running() {
-            core::hint::spin_loop();
+            relax(&mut turns);
         }
     }
 }
@@ -316,7 +337,8 @@ pub fn evict(other: &Core, vcpu: u64) {
     let lock = lock_of(other.id.get());
     lock.ask(vcpu);
     machine::ring_doorbell(other);
+    let mut turns = 0;
     while !lock.is_served() {
-        core::hint::spin_loop();
+        relax(&mut turns);
     }
 }
