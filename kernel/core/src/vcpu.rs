@@ -27,7 +27,7 @@ const ORDINARY_END: u64 = limits::ROUTED_HYPERCALLS_END as u64;
 const VENDOR_FIRST: u64 = limits::ROUTED_VENDOR_HYPERCALLS as u64;
 const VENDOR_END: u64 = limits::ROUTED_VENDOR_HYPERCALLS_END as u64;
 /// Registers that a VCPU keeps itself (all but those of the TCB's context).
-pub const SPRS: usize = register::COUNT - register::SRR0;
+pub const SPRS: usize = register::VS0_0 - register::SRR0;
 
 /// Machine state bits.
 pub mod msr {
@@ -960,6 +960,10 @@ impl<'k, M: Machine> Kernel<'k, M> {
             register::LR => &c.lr,
             register::CTR => &c.ctr,
             register::XER => &c.xer,
+            register::VS0_0..=register::VS63_1 => v.vsr.get(i - register::VS0_0)?,
+            register::FPSCR => &v.fpscr,
+            register::VSCR => &v.vscr,
+            register::SLB0_ESID..=register::SLB31_VSID => v.slb.get(i - register::SLB0_ESID)?,
             _ => v.spr.get(i.checked_sub(register::SRR0)?)?,
         })
     }

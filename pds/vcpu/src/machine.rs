@@ -23,6 +23,8 @@ const NEVER: u64 = i64::MAX as u64;
 const PPR_MEDIUM: u64 = 4 << 50;
 /// How often `darn` may say that it has nothing.
 const RANDOM_TRIES: u32 = 10;
+/// Registers that one invocation writes, at most.
+const REGISTERS_AT_ONCE: usize = 64;
 /// How often the serial server is asked to take the last line, before the machine goes off.
 const DRAIN_TRIES: u32 = 100_000;
 
@@ -121,7 +123,11 @@ impl<F: Fn()> Machine for Host<F> {
                 .map_err(|_| Refused)
         };
         write(0, register::LPCR)?;
-        write(register::CFAR, register::HFSCR)
+        write(register::CFAR, register::HFSCR)?;
+        // Vectors and segments: more than one message holds.
+        (register::VS0_0..register::COUNT)
+            .step_by(REGISTERS_AT_ONCE)
+            .try_for_each(|first| write(first, register::COUNT.min(first + REGISTERS_AT_ONCE)))
     }
 
     fn pause(&mut self, vcpu: VcpuId) -> Pause {

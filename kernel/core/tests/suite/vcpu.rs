@@ -537,3 +537,25 @@ fn vcpu0122_suspended_in_a_call_it_gets_its_time_back() {
     assert!(g.rig.can_run(g.t));
     crate::invariants::check(&g.rig);
 }
+
+#[test]
+fn vcpu0110_vectors_and_segments_are_registers_too() {
+    let g = Guest::new();
+    for index in [
+        register::VS0_0,
+        register::VS31_0,
+        register::VS63_1,
+        register::FPSCR,
+        register::VSCR,
+        register::SLB0_ESID,
+        register::SLB31_VSID,
+    ] {
+        let before = [g.register(index - 1), g.register(index)];
+        assert_eq!(before[1], 0);
+        let value = 0x1234_0000 + index as u64;
+        g.invoke(L::VCPUWriteRegisters, &[index as u64, 1, value]);
+        assert_eq!(g.register(index), value);
+        assert_eq!(g.register(index - 1), before[0], "only this one");
+        g.invoke(L::VCPUWriteRegisters, &[index as u64, 1, 0]);
+    }
+}

@@ -2,10 +2,13 @@
 //! H_REGISTER_VPA (SPEC S0, 3.1 to 3.3).
 
 use guest_support::hypercall::hypercall;
-use guest_support::memory::{fill, is_filled, read_be32, read_byte, write_be32, write_byte};
+use guest_support::machine::timebase;
+use guest_support::memory::{
+    fill, is_filled, read_be32, read_be64, read_byte, write_be32, write_byte,
+};
 use guest_support::papr::hcall::number::{H_PROD, H_REGISTER_VPA};
 use guest_support::papr::hcall::status::*;
-use guest_support::{Case, Guest, Outcome, check, check_eq};
+use guest_support::{Case, Guest, Outcome, check, check_eq, fail};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -33,6 +36,10 @@ pub const CASES: &[Case] = &[
         body: yield_count,
     },
     Case {
+        name: "3.3 the trace log gets an entry for each dispatch, in a ring",
+        body: trace,
+    },
+    Case {
         name: "S0.1 S0.3 areas of another vCPU: it is that vCPU's to begin",
         body: other_vcpu,
     },
@@ -51,6 +58,7 @@ const REGISTER: [u64; 3] = [VPA, DTL, SLB];
 const STATUS: u64 = 9;
 const YIELDS: u64 = 0x100;
 const DTL_MASK: u64 = 0xb8;
+const DTL_INDEX: u64 = 0x218;
 
 fn call(function: u64, vcpu: u64, address: u64) -> i64 {
     hypercall(H_REGISTER_VPA, [function << 45, vcpu, address]).status
@@ -216,6 +224,53 @@ fn yield_count(guest: &'static Guest) -> Outcome {
     }
     check!(read_be32(vpa + YIELDS).wrapping_sub(from) < 20);
     all_off(0)
+}
+
+fn trace(guest: &'static Guest) -> Outcome {
+    let [vpa, dtl, _] = places(guest, 0);
+    check_eq!(call(VPA, 0, vpa), H_SUCCESS);
+    state(DTL, dtl, 48 * 4 + 40);
+    check_eq!(call(DTL, 0, dtl), H_SUCCESS);
+    // Nothing is asked for: nothing is written.
+    fill(dtl, 0x1000, 4);
+    sleep_a_little();
+    check!(is_filled(dtl, 0x1000, 4));
+    check_eq!(read_be64(vpa + DTL_INDEX), 0);
+    write_byte(vpa + DTL_MASK, 7);
+    let from = timebase();
+    for _ in 0..10 {
+        sleep_a_little();
+    }
+    let to = timebase();
+    let count = read_be64(vpa + DTL_INDEX);
+    if !(10..1000).contains(&count) {
+        fail!("{count} entries for 10 sleeps");
+    }
+    // Four entries are room for, and no more.
+    check!(is_filled(dtl + 48 * 4, 0x1000 - 48 * 4, 4) || at_end(dtl));
+    let mut latest = 0;
+    for slot in 0..4 {
+        let entry = dtl + 48 * slot;
+        check_eq!(read_byte(entry), 7);
+        check_eq!(read_byte(entry + 1), 0);
+        let when = read_be64(entry + 16);
+        check!(from <= when && when <= to);
+        latest = latest.max(when);
+        check_eq!(read_be64(entry + 24), 0);
+    }
+    // The newest is where the count says.
+    let newest = (count - 1) % 4;
+    check_eq!(read_be64(dtl + 48 * newest + 16), latest);
+    all_off(0)
+}
+
+/// `fill` began at the log's start, so the rest is compared with the same pattern from there.
+fn at_end(dtl: u64) -> bool {
+    let copy = dtl + 0x1000;
+    fill(copy, 0x1000, 4);
+    (48 * 4..0x1000)
+        .step_by(8)
+        .all(|at| read_be64(dtl + at) == read_be64(copy + at))
 }
 
 fn other_vcpu(guest: &'static Guest) -> Outcome {

@@ -16,10 +16,10 @@ mod program {
     use guest_support::memory::{fill, is_filled, read, write, write_be32};
     use guest_support::mmu::{map_identity, segment, with_translation};
     use guest_support::papr::PageSize;
-    use guest_support::papr::hash::is_vrma;
+    use guest_support::papr::hash::{SLB_ESID_V, is_vrma};
     use guest_support::papr::hcall::number::*;
     use guest_support::papr::hcall::{flags, status::*};
-    use guest_support::registers::{Registers, run};
+    use guest_support::registers::{Registers, run, vectors};
     use guest_support::{Case, Guest, Outcome, check, check_eq, fail, println, rtas, runner};
 
     guest_support::guest_program!(main);
@@ -113,6 +113,13 @@ mod program {
             if word != 0 {
                 fail!("word {i} of the entry state is {word:#x}");
             }
+        }
+        // No case before this one uses floating point: those registers are as they were.
+        check!(vectors().iter().all(|half| *half == 0));
+        for index in 0..32 {
+            // slbmfee r3, r4
+            let entry = execute(&[0x7c60_2726], [0, index, 0, 0]);
+            check_eq!((entry.trap, entry.gpr[0] & SLB_ESID_V), (None, 0));
         }
         Ok(())
     }

@@ -73,7 +73,7 @@ fn hypercall(kit: &mut Kit) -> Outcome {
     check_eq!(got.msg[0], -7i64 as u64);
     check_eq!(got.msg[1], 0x1234_5678_9abc_def0);
     check_eq!(got.msg[2], 5);
-    let mut regs = [0; register::COUNT];
+    let mut regs = [0; register::VS0_0];
     g.vcpu.vcpu_read_regs(0, &mut regs)?;
     check_eq!(regs[31], 31);
     check_eq!(regs[11], 8);
