@@ -31,7 +31,7 @@
 //! machine_memory = "2G"    # default
 //! timeout = 300            # seconds in all, default 300
 //! silence = 60             # seconds without output, default 60
-//! icount = false           # as above, default false
+//! icount = true            # as above, default true
 //! soak = false             # true: only with --soak
 //! ```
 //!
@@ -246,7 +246,7 @@ impl Default for GuestTable {
             machine_memory: qemu::MEMORY.into(),
             timeout: 300,
             silence: 60,
-            icount: false,
+            icount: true,
             soak: false,
         }
     }
@@ -611,7 +611,7 @@ mod tests {
             panic!("a guest program")
         };
         assert_eq!(alterations.guest_memory.as_deref(), Some("1G"));
-        assert!(!jobs[0].icount);
+        assert!(jobs[0].icount);
         assert!(toml::from_str::<GuestTable>("boards = []").is_err());
     }
 
