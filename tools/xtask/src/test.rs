@@ -29,6 +29,8 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// Lines of a failed host test run that are shown.
 const LINES: usize = 60;
+/// What the monitor prints when it stops a protection domain.
+const PD_DOWN: &str = "MON|ERROR";
 /// What the kernel prints when it cannot go on: no test survives it.
 const KERNEL_DOWN: [&str; 2] = ["KERNEL|PANIC", "KERNEL|CRASH"];
 
@@ -433,7 +435,13 @@ fn boot(job: &Job, machine: &Machine, log: &Path) -> (Verdict, String) {
                     .err()
                     .map(|e| e.to_string());
             }
-            (protocol::judge(&text, end.as_deref()), tail)
+            let mut verdict = protocol::judge(&text, end.as_deref());
+            // A guest that goes on although a server of its own was stopped.
+            if text.contains(PD_DOWN) {
+                let why = "a protection domain was stopped";
+                verdict.failures.push(("the system".into(), why.into()));
+            }
+            (verdict, tail)
         }
         Subject::System {
             dialogue,
