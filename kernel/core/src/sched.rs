@@ -412,9 +412,9 @@ impl<M: Machine> Kernel<'_, M> {
             replenish(sc, now);
             if sc.remaining.get() <= 0 {
                 if sc.budget.get() == sc.period.get() {
-                    // What was charged after it began to wait is waited for, too: a round has no
-                    // period that would end by itself.
-                    let owed = sc.remaining.get().unsigned_abs();
+                    // What was charged after it began to wait is waited for, too, and paid for by
+                    // that: a round has no period that would end by itself.
+                    let owed = sc.remaining.replace(0).unsigned_abs();
                     sc.replenish_at.set(now.saturating_add(owed));
                 }
                 self.postpone(r);

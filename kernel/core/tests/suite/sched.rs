@@ -228,6 +228,15 @@ fn sched0006_a_debt_of_more_than_a_turn_is_paid() {
     rig.advance_us(10_000);
     assert!(runs(&rig, &server), "it does not wait for ever");
     check(&rig);
+    // As much as it owes has to pass, not more, however many turns that is.
+    rig.advance_us(10_000 + limits::DONATION_GRACE_US as u64 + 1_000);
+    assert_eq!(rig.current(), None);
+    sc.remaining.set(-300_000 * TICKS_PER_US as i64);
+    rig.advance_us(290_000);
+    assert_eq!(rig.current(), None);
+    rig.advance_us(15_000);
+    assert!(runs(&rig, &server), "it waits for what it owes once");
+    check(&rig);
 }
 
 #[test]
