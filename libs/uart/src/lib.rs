@@ -126,6 +126,13 @@ impl<R: Registers> Uart<R> {
         count
     }
 
+    /// Writes `bytes`, at most [`FIFO_SIZE`], after [`Self::can_transmit`] has said yes.
+    pub fn fill(&mut self, bytes: &[u8]) {
+        for &byte in bytes.iter().take(FIFO_SIZE) {
+            self.registers.write(Register::Data, byte);
+        }
+    }
+
     /// Whether an interrupt shall come when the transmit FIFO is empty.
     pub fn set_transmit_interrupt(&mut self, on: bool) {
         let enabled = if on {

@@ -14,7 +14,7 @@ fn main() {}
 #[cfg(target_arch = "powerpc64")]
 mod pd {
     use core::ptr::NonNull;
-    use partita_serial::{ClientId, Console, MAX_CLIENTS, Server};
+    use partita_serial::{ClientId, Clients, Console, MAX_CLIENTS, Server};
     use partita_uart::{COM1_OFFSET, Mmio, Uart};
     use sel4_microkit::{
         Channel, ChannelSet, DeferredAction, DeferredActionSlot, Handler, IrqAckError,
@@ -64,13 +64,14 @@ mod pd {
             }
         }
         // A client may have written before this init.
-        handler.poll();
+        let clients = handler.server.poll();
+        handler.notify(clients);
         handler
     }
 
     impl HandlerImpl {
-        fn poll(&mut self) {
-            for client in self.server.poll().iter() {
+        fn notify(&self, clients: Clients) {
+            for client in clients.iter() {
                 if let Some(channel) = self.channels[client.number()] {
                     channel.notify();
                 }
@@ -83,12 +84,17 @@ mod pd {
 
         fn notified(&mut self, channels: ChannelSet) -> Result<(), IrqAckError> {
             let before = self.server.statistics().cut_off;
-            self.poll();
+            let interrupted = channels.contains(self.irq);
+            let clients = match interrupted {
+                true => self.server.poll(),
+                false => self.server.serve(),
+            };
+            self.notify(clients);
             let after = self.server.statistics().cut_off;
             if after != before {
                 debug_println!("serial: {after} clients cut off: ring indices out of range");
             }
-            if channels.contains(self.irq) {
+            if interrupted {
                 self.deferred.defer_irq_ack(self.irq)?;
             }
             Ok(())

@@ -53,9 +53,12 @@ impl Clients {
 
     /// The clients, lowest number first.
     pub fn iter(self) -> impl Iterator<Item = ClientId> {
-        (0..MAX_CLIENTS)
-            .filter(move |i| self.0 & 1 << i != 0)
-            .map(ClientId)
+        let mut left = self.0;
+        core::iter::from_fn(move || {
+            let number = left.trailing_zeros() as usize;
+            left &= left.wrapping_sub(1);
+            ClientId::new(number)
+        })
     }
 }
 
@@ -139,6 +142,14 @@ impl<R: Registers> Server<R> {
         notify
     }
 
+    /// A client notified, the port did not interrupt: moves bytes to the port only. Answers as
+    /// [`Self::poll`].
+    pub fn serve(&mut self) -> Clients {
+        let mut notify = Clients::default();
+        self.send(&mut notify);
+        notify
+    }
+
     fn receive(&mut self, notify: &mut Clients) {
         // A client cannot make this longer: it ends when the port is empty.
         while let Some(byte) = self.uart.receive() {
@@ -179,11 +190,12 @@ impl<R: Registers> Server<R> {
             }
             let mut bytes = [0; FIFO_SIZE];
             let count = self.gather(&mut bytes, notify);
-            if count == 0 {
+            self.uart.fill(&bytes[..count]);
+            if count < FIFO_SIZE {
+                // All rings were emptied.
                 self.uart.set_transmit_interrupt(false);
                 return;
             }
-            self.uart.transmit(bytes.into_iter().take(count));
         }
         // The port says when it takes more: at once if it was only the limit.
         self.uart.set_transmit_interrupt(true);
@@ -192,9 +204,10 @@ impl<R: Registers> Server<R> {
     /// The next bytes to send; answers how many. Clients take turns by lines.
     fn gather(&mut self, bytes: &mut [u8; FIFO_SIZE], notify: &mut Clients) -> usize {
         let mut count = 0;
-        // Every client is asked once after the last that had something.
+        // Every client is asked once after the last that had more than was taken. Who writes later
+        // notifies, so an emptied ring need not be looked at again.
         let mut asked = 0;
-        while count < FIFO_SIZE && asked <= self.end {
+        while count < FIFO_SIZE && asked < self.end {
             asked += 1;
             let sender = self.sender;
             let Some(rings) = &mut self.clients[sender] else {
@@ -205,6 +218,7 @@ impl<R: Registers> Server<R> {
                 Ok(filled) => filled,
                 Err(error) => {
                     self.cut_off(sender, error);
+                    self.next_sender();
                     continue;
                 }
             };
@@ -214,17 +228,21 @@ impl<R: Registers> Server<R> {
             }
             let most = filled.min(FIFO_SIZE - count).min(self.quantum);
             let mut end_of_line = false;
+            let mut taken = 0;
             for slot in &mut bytes[count..count + most] {
                 *slot = rings.tx.force_dequeue();
-                count += 1;
-                self.quantum -= 1;
-                asked = 0;
+                taken += 1;
                 end_of_line = *slot == b'\n';
                 if end_of_line {
                     break;
                 }
             }
-            if most == 0 || end_of_line || self.quantum == 0 {
+            count += taken;
+            self.quantum -= taken;
+            if taken < filled {
+                asked = 0;
+            }
+            if taken == filled || end_of_line || self.quantum == 0 {
                 self.next_sender();
             }
         }
@@ -318,6 +336,24 @@ mod tests {
 
     fn numbers(clients: Clients) -> Vec<usize> {
         clients.iter().map(ClientId::number).collect()
+    }
+
+    #[test]
+    fn a_client_is_served_without_a_look_at_the_input() {
+        let port = Port::default();
+        let mut server = server(&port);
+        for number in [0, 3] {
+            let (shared, console) = region();
+            server.add_client(id(number), shared);
+            let mut client = Client::new(share(console), || ());
+            write!(client, "{number}: more than a FIFO takes").unwrap();
+        }
+        port.0.borrow_mut().input.push_back(b'x');
+        assert_eq!(numbers(server.serve()), []);
+        let text = String::from_utf8(port.0.borrow().output.clone()).unwrap();
+        assert_eq!(text, "0: more than a FIFO takes3: more than a FIFO takes");
+        assert_eq!(port.0.borrow().interrupt_enable & 2, 0, "nothing is left");
+        assert_eq!(numbers(server.poll()), [0]);
     }
 
     #[test]
