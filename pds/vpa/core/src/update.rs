@@ -279,7 +279,12 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         }
     }
 
-    fn pin(&mut self, target: Target<'a>, area: Area, page: Gfn) -> Result<(), MapError> {
+    pub(crate) fn pin(
+        &mut self,
+        target: Target<'a>,
+        area: Area,
+        page: Gfn,
+    ) -> Result<(), MapError> {
         if target.views.get(area) != Some(page) {
             self.unpin(target, area);
             self.memory.map(target.view(area), page)?;
