@@ -202,7 +202,11 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         let Some(_claim) = self.claim(target) else {
             return false;
         };
-        let done = Area::ALL.into_iter().all(|area| self.update(target, area));
+        // Whoever records more from here on asks for an entry of its own.
+        let pending = target.areas.pending.load(Ordering::Acquire);
+        let wanted = |area: &Area| pending & area.bit() != 0;
+        let mut areas = Area::ALL.into_iter().filter(wanted);
+        let done = areas.all(|area| self.update(target, area));
         if !done {
             let _ = self.request_entry(vcpu);
         }
