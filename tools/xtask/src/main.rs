@@ -283,7 +283,16 @@ fn run(workspace: &Workspace, args: &RunArgs, download: bool) -> Result<()> {
         machine
             .extra
             .extend(["-S".into(), "-gdb".into(), "tcp:127.0.0.1:1234".into()]);
-        eprintln!("waiting for gdb: target remote :1234");
+        eprintln!("QEMU waits for gdb before the first instruction. The programs are");
+        for (name, file) in &image.elfs {
+            eprintln!("  {name}: {}", file.display());
+        }
+        if let Some(kernel) = image.elfs.get("kernel") {
+            let gdb = ["gdb-multiarch", "-ex", "target remote :1234"];
+            let mut command = std::process::Command::new(gdb[0]);
+            command.args(&gdb[1..]).arg(kernel);
+            eprintln!("To attach: {}", process::shell_line(&command));
+        }
     }
     if args.print_command {
         println!("{}", process::shell_line(&machine.command()));

@@ -49,7 +49,13 @@
 //! snapshot = false         # true: what the kernel printed of its capabilities is compared with capdl.json
 //! ```
 //!
-//! A test may alter its system: `[test.alter]` with the members of [`Alterations`].
+//! A test may alter its system: `[test.alter]` with the members of [`Alterations`]. If these have a command
+//! for the guest, `steps` and `never` are about its output, and
+//!
+//! ```toml
+//! status = 7                 # exit status that the command must have, default 0
+//! fails = "kernel panicked"  # or: what is said of a guest that does not get so far
+//! ```
 
 use crate::error::{Error, Result, read_toml};
 use crate::qemu;
