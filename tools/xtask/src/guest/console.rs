@@ -22,7 +22,7 @@ pub const END: &str = "PARTITA-GUEST-END";
 const QEMU_QUITS: &str = "QEMU: Terminated";
 
 /// Longest silence of the console before the command starts: booting prints all the time.
-const SILENCE: Duration = Duration::from_secs(120);
+const SILENCE: Duration = Duration::from_secs(240);
 /// How long the guest may take from the command's end to power-off.
 const POWER_OFF: Duration = Duration::from_secs(60);
 /// How long to wait for more after a panic's first line.
