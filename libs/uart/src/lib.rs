@@ -126,10 +126,16 @@ impl<R: Registers> Uart<R> {
         count
     }
 
+    /// Writes a byte, one of at most [`FIFO_SIZE`] after [`Self::can_transmit`] has said yes.
+    #[inline]
+    pub fn put(&mut self, byte: u8) {
+        self.registers.write(Register::Data, byte);
+    }
+
     /// Writes `bytes`, at most [`FIFO_SIZE`], after [`Self::can_transmit`] has said yes.
     pub fn fill(&mut self, bytes: &[u8]) {
         for &byte in bytes.iter().take(FIFO_SIZE) {
-            self.registers.write(Register::Data, byte);
+            self.put(byte);
         }
     }
 
