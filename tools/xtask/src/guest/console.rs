@@ -206,7 +206,7 @@ pub fn follow(
     out: &mut dyn Write,
 ) -> Result<u8> {
     let mut step = Some(Step::new("boot the guest"));
-    let result = watch(&mut session, bound, out, &mut step);
+    let result = watch(&mut session, bound, SILENCE, out, &mut step);
     if let Some(step) = step {
         step.failed("");
     }
@@ -223,9 +223,10 @@ pub fn follow(
     }
 }
 
-/// The same without a word to the user.
+/// The same without a word to the user, and with no other patience than `bound`: large memory is mapped in
+/// silence.
 pub fn run(session: &mut Session, bound: Duration, out: &mut dyn Write) -> Result<u8> {
-    let status = watch(session, bound, out, &mut None)?;
+    let status = watch(session, bound, bound, out, &mut None)?;
     power_off(session).map(|()| status)
 }
 
@@ -246,6 +247,7 @@ fn power_off(session: &mut Session) -> Result<()> {
 fn watch(
     session: &mut Session,
     bound: Duration,
+    silence: Duration,
     out: &mut dyn Write,
     step: &mut Option<Step>,
 ) -> Result<u8> {
@@ -296,8 +298,8 @@ fn watch(
                 return Err(Error::Guest(wrong));
             }
         }
-        if !parser.started() && session.silence() >= SILENCE {
-            let seconds = SILENCE.as_secs();
+        if !parser.started() && session.silence() >= silence {
+            let seconds = silence.as_secs();
             let why = format!("it hangs: no output for {seconds} s while it boots");
             return Err(Error::Guest(why));
         }
