@@ -239,7 +239,7 @@ impl<F: Fn()> Machine for Host<F> {
         self.event = Some(event);
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_chars(&mut self, _terminal: usize, bytes: &[u8]) -> bool {
         // Nobody hears what is written to a server that misbehaves.
         let console = self.console.as_mut();

@@ -80,17 +80,19 @@ impl<F: Fn()> Client<F> {
     /// # Errors
     ///
     /// If the server misbehaves.
-    #[inline]
+    #[inline(always)]
     pub fn try_write(&mut self, bytes: &[u8]) -> Result<bool, PeerMisbehaviorError> {
-        let fits = self.tx.num_empty_slots()? >= bytes.len();
-        if fits {
-            for &byte in bytes {
-                self.tx.force_enqueue(byte, false);
-            }
-            self.tx.commit();
+        // Nothing is kept over the system call.
+        if self.tx.num_empty_slots()? < bytes.len() {
+            (self.notify)();
+            return Ok(false);
         }
+        for &byte in bytes {
+            self.tx.force_enqueue(byte, false);
+        }
+        self.tx.commit();
         (self.notify)();
-        Ok(fits)
+        Ok(true)
     }
 
     /// Whether the server has taken all that was written; notifies it if not.

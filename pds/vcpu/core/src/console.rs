@@ -88,19 +88,19 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
             .position(|t| u64::from(*t) == unit)
     }
 
-    /// H_PUT_TERM_CHAR.
+    /// H_PUT_TERM_CHAR: the status.
     #[inline(never)]
-    pub(crate) fn h_put_term_char(&mut self, args: &[u64; 8]) -> ReplyAction {
+    pub(crate) fn h_put_term_char(&mut self, args: &[u64; 8]) -> i64 {
         let [unit, len, high, low, ..] = *args;
         let Some(terminal) = self.terminal(unit).filter(|_| len <= MAX_CHARS) else {
-            return ReplyAction::status(H_PARAMETER);
+            return H_PARAMETER;
         };
         let chars = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
         let sent = match chars.get(..len as usize) {
             None | Some([]) => true,
             Some(chars) => self.machine.put_chars(terminal, chars),
         };
-        ReplyAction::status(if sent { H_SUCCESS } else { H_BUSY })
+        if sent { H_SUCCESS } else { H_BUSY }
     }
 
     /// H_GET_TERM_CHAR: a call ends after a carriage return, since guests drop a NUL that follows

@@ -125,7 +125,7 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
             H_IPOLL => self.h_ipoll(a[0]),
             H_XIRR_X => self.h_xirr_x(caller),
             H_RANDOM => self.h_random(),
-            H_PUT_TERM_CHAR => self.h_put_term_char(a),
+            H_PUT_TERM_CHAR => ReplyAction::status(self.h_put_term_char(a)),
             H_GET_TERM_CHAR => self.h_get_term_char(a[0]),
             H_RTAS => self.h_rtas(caller, a[0]),
             H_SET_MODE => self.h_set_mode(caller, a),
