@@ -2,7 +2,7 @@
 //! What is frequent and not in assembly, without decoding what is not used: a fault, and the entries of hash page
 //! tables. Whatever is unusual is left to the general code, which comes to the same result.
 
-use crate::cap::{EXTRA_SHIFT, TYPE_SHIFT, rights_bit, tag};
+use crate::cap::{Cap, EXTRA_SHIFT, TYPE_SHIFT, rights_bit, tag};
 use crate::error::Failure;
 use crate::hpt::Table;
 use crate::ipc::reg;
@@ -11,21 +11,23 @@ use crate::machine::Machine;
 use crate::object::{
     Endpoint, EndpointState, Ref, Slot, Tcb, ThreadState, reschedule, tcb_slot, thread_kind,
 };
-use partita_abi::{FaultLabel, InvocationLabel, MessageInfo, address_space as space, syscall};
+use crate::vcpu::Vcpu;
+use partita_abi::{
+    FaultLabel, InvocationLabel, IpcBufferLayout, MessageInfo, address_space as space, syscall,
+};
 use partita_papr::Ptex;
 
 /// Address in the first word of an object capability.
 const ADDR: u64 = (1 << EXTRA_SHIFT) - 1;
 
-/// Types of objects whose invocation changes no thread's saved registers but the caller's results.
+/// Types of objects, beside VCPUs, whose invocation changes no thread's saved registers but the caller's results.
 const LOCAL_OBJECTS: u64 = 1 << tag::UNTYPED
     | 1 << tag::FRAME
     | 1 << tag::PAGE_TABLE
     | 1 << tag::TIMER
     | 1 << tag::GSPACE
     | 1 << tag::GPAGE_TABLE
-    | 1 << tag::GSPACE_VIEW
-    | 1 << tag::VCPU;
+    | 1 << tag::GSPACE_VIEW;
 
 /// What became of a system call whose caller's other registers are still in the core.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,10 +67,22 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 false => Local::Refused,
             };
         }
+        if kind == tag::VCPU {
+            return self.local_vcpu(t, slot);
+        }
         if 1u64 << (kind & 63) & LOCAL_OBJECTS == 0 {
             return Local::Refused;
         }
         self.local_invocation(t, slot)
+    }
+
+    // Not part of the way for tables, which would save registers for it.
+    #[inline(never)]
+    fn local_vcpu(&self, t: Ref<Tcb>, slot: Ref<Slot>) -> Local {
+        match self.quick_counter(self.at(t), self.at(slot).w0.get()) {
+            true => Local::Settled,
+            false => self.local_invocation(t, slot),
+        }
     }
 
     #[inline(never)]
@@ -149,6 +163,44 @@ impl<'k, M: Machine> Kernel<'k, M> {
             Some(Err(Failure::Error(error))) => self.answer_error(t, error),
             _ => return false,
         }
+        true
+    }
+
+    /// Binding and unbinding of a dispatch counter: what is left of a guest's H_REGISTER_VPA for the kernel.
+    #[inline(always)]
+    fn quick_counter(&self, tcb: &Tcb, w0: u64) -> bool {
+        const BIND: u64 = InvocationLabel::VCPUBindDispatchCounter as u64;
+        const UNBIND: u64 = InvocationLabel::VCPUUnbindDispatchCounter as u64;
+        let gpr = &tcb.context.gpr;
+        let info = MessageInfo(gpr[reg::INFO].get());
+        let Some(v) = Ref::<Vcpu>::new(w0 & ADDR) else {
+            return false;
+        };
+        let v = self.at(v);
+        let Some(g) = v.gspace.get() else {
+            return false;
+        };
+        match (info.label(), info.extra_caps()) {
+            (UNBIND, 0) => v.dispatch_counter.set(0),
+            (BIND, 1) if info.length() != 0 && tcb.ipc_buffer.get() != 0 => {
+                let word = 8 * IpcBufferLayout::CAPS_OR_BADGES as u64;
+                let cptr = self.m.read_word(tcb.ipc_buffer.get() + word);
+                let Some(slot) = self.cached_slot(tcb, cptr) else {
+                    return false;
+                };
+                // Matched in its place: no copy.
+                let cap = self.at(slot).cap();
+                let Cap::View(view) = &cap else {
+                    return false;
+                };
+                // A refusal has no effect: the general code finds the same and says why.
+                if self.bind_counter(v, g, view, gpr[reg::MR0].get()).is_err() {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+        quick_answer(tcb, 0);
         true
     }
 

@@ -333,8 +333,10 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 let Cap::View(view) = self.cap_arg(args, 0)?.1 else {
                     return Err(SysError::InvalidCapability(1).into());
                 };
-                self.bind_counter(v, g, view, gpa)?;
+                self.bind_counter(v, g, &view, gpa)?;
             }
+            // Its view stays as it is.
+            L::VCPUUnbindDispatchCounter => v.dispatch_counter.set(0),
             L::VCPURequestEntry => {
                 let every_dispatch = self.arg(args, 0)?;
                 if every_dispatch > 1 {
@@ -475,7 +477,14 @@ impl<'k, M: Machine> Kernel<'k, M> {
         }
     }
 
-    fn bind_counter(&self, v: &Vcpu, g: Ref<GSpace>, view: crate::cap::View, gpa: u64) -> Outcome {
+    /// Makes the word at `gpa`, which `view` shows, the dispatch counter of `v`, whose memory is `g`.
+    pub(crate) fn bind_counter(
+        &self,
+        v: &Vcpu,
+        g: Ref<GSpace>,
+        view: &crate::cap::View,
+        gpa: u64,
+    ) -> Outcome {
         if gpa & 3 != 0 {
             return Err(SysError::Alignment.into());
         }

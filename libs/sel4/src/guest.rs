@@ -294,6 +294,12 @@ impl<C: InvocationContext> cap::VCpu<C> {
             .map(drop)
     }
 
+    /// Undoes [`Self::vcpu_bind_dispatch_counter`]; the view stays mapped. Nothing happens if no counter is bound.
+    pub fn vcpu_unbind_dispatch_counter(self) -> Result<()> {
+        self.invoke(Label::VCPUUnbindDispatchCounter, [], [])
+            .map(drop)
+    }
+
     /// Asks for an `Entry` exit before its next entry: true if it is in the guest or entering it;
     /// false if it is certainly outside. `every_dispatch`: whether such an exit shall follow each time
     /// that it gets its processor, from now on, instead of long waits only.

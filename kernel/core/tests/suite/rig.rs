@@ -12,6 +12,7 @@ use partita_kernel_core::cap::Cap;
 use partita_kernel_core::kernel::Kernel;
 use partita_kernel_core::machine::Machine;
 use partita_kernel_core::object::{Core, Ref, Reply, SchedContext, Slot, Tcb, ThreadState};
+use partita_kernel_core::quick::Local;
 use std::cell::Cell;
 
 /// Slots of the root CNode: 2^this.
@@ -313,7 +314,12 @@ impl Rig {
         let pc = &self.tcb(t).context.pc;
         pc.set(pc.get() + 4);
         let k = self.k();
-        k.syscall();
+        // As the arch shell does it.
+        match k.local_syscall() {
+            Local::Settled => return,
+            Local::Unsettled => {}
+            Local::Refused => k.syscall(),
+        }
         k.finish();
     }
 

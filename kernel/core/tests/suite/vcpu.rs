@@ -440,6 +440,45 @@ fn vcpu0107_the_dispatch_counter_ends_with_its_own_view_only() {
 }
 
 #[test]
+fn vcpu0109_an_unbound_counter_stands_still_and_its_view_stays() {
+    let g = Guest::running();
+    let root = init_cnode::CNODE as u64;
+    let vspace = init_cnode::VSPACE as u64;
+    let view = g.rig.fresh();
+    for _ in 0..3 {
+        let table = g.rig.make(ObjectType::PageTable);
+        g.rig
+            .ok(table, L::PageTableMap, &[0x100_8000, 0], &[vspace]);
+    }
+    g.rig.ok(
+        g.gspace,
+        L::GSpaceMakeView,
+        &[view, 64, READ_WRITE],
+        &[root],
+    );
+    g.rig.ok(view, L::ViewMap, &[0, 0x100_8000, 0], &[vspace]);
+    let wake = g.rig.make(ObjectType::Notification);
+    // None is bound: that is what was asked for.
+    g.invoke(L::VCPUUnbindDispatchCounter, &[]);
+    g.rig
+        .ok(g.vcpu, L::VCPUBindDispatchCounter, &[0x100], &[view]);
+    let word = g.object().dispatch_counter.get();
+    let counter = || u32::from_be(g.rig.m.read_half(word));
+    let before = counter();
+    g.invoke(L::VCPUUnbindDispatchCounter, &[]);
+    assert_eq!(g.invoke(L::VCPUGetTimes, &[])[2], u64::MAX, "no counter");
+    g.rig.wait(g.rig.root, wake);
+    assert!(g.rig.current() == Some(g.t));
+    assert_eq!(counter(), before, "the guest runs uncounted");
+    g.hypercall(0x60);
+    g.rig.nb_send(g.server.t, wake, &[]);
+    // The mapping was not touched, so another binding needs no new one.
+    g.rig
+        .ok(g.vcpu, L::VCPUBindDispatchCounter, &[0x104], &[view]);
+    assert_eq!(g.object().dispatch_counter.get(), word + 4);
+}
+
+#[test]
 fn vcpu0108_facilities_whose_state_is_not_saved_stay_closed() {
     let g = Guest::new();
     assert_eq!(g.register(register::HFSCR), 0x117);
