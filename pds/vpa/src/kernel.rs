@@ -36,7 +36,8 @@ impl Kernel for SeL4 {
             .map_err(|_| MapError::NoFrame)
     }
 
-    /// Nothing: the binding ends with the mapping of its view, and a new binding replaces it.
-    /// (Whoever calls this does one or the other next.)
-    fn unbind_dispatch_counter(&mut self, _vcpu: VcpuId) {}
+    fn unbind_dispatch_counter(&mut self, vcpu: VcpuId) {
+        // It fails only if the vCPU is gone, and then nothing is bound.
+        let _ = self.vcpu(vcpu).vcpu_unbind_dispatch_counter();
+    }
 }

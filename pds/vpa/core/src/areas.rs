@@ -168,12 +168,16 @@ impl VcpuAreas {
 
 /// What one instance has mapped for one vCPU: 32 bytes in memory of the instance's own, which
 /// outlives a restart. Page number + 1, or 0.
+///
+/// A view stays mapped when its area is unregistered, for the next registration (a guest registers
+/// the same pages again and again), until another page is wanted or the page is released.
 #[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
 #[derive(Default)]
 #[repr(C)]
 pub struct InstanceViews {
     pub(crate) pages: [AtomicU64; 3],
-    reserved: AtomicU64,
+    /// 1 while the kernel may count through the view of the VPA.
+    pub(crate) bound: AtomicU64,
 }
 
 impl InstanceViews {

@@ -39,6 +39,20 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         }
     }
 
+    /// Drops this instance's views in the range that no pinned area of the vCPU uses: what is left of
+    /// areas that were unregistered, and all of them if the vCPU lives elsewhere.
+    fn drop_unused(&mut self, target: Target<'a>, pages: Pages) {
+        let ours = self.is_home(target.areas);
+        for area in Area::ALL {
+            if let Some(page) = target.views.get(area)
+                && pages.contains(page)
+                && !(ours && page_of(target.pinned(area)) == Some(page))
+            {
+                self.unpin(target, area);
+            }
+        }
+    }
+
     /// Whether this instance has a view of the vCPU's areas in the range.
     fn holds(&self, target: Target<'a>, pages: Pages) -> bool {
         Area::ALL
@@ -67,29 +81,14 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
                 }
             }
         }
-        if target.areas.home.load(Ordering::Acquire) != self.instance.mark() {
-            // Views left from when the vCPU lived here: nobody uses them.
-            for area in Area::ALL {
-                if target
-                    .views
-                    .get(area)
-                    .is_some_and(|page| pages.contains(page))
-                {
-                    self.unpin(target, area);
-                }
-            }
-            if recorded {
-                let _ = self.request_entry(vcpu);
-            }
-            return true;
-        }
-        if !recorded && !self.holds(target, pages) {
-            return true;
-        }
+        let ours = self.is_home(target.areas);
         // S0.19: a vCPU that is inside may still use the page; it lets go at its own entry.
-        self.request_entry(vcpu) == EntryState::Out
-            && self.apply(vcpu)
-            && !self.holds(target, pages)
+        let applied = !recorded || {
+            let out = self.request_entry(vcpu) == EntryState::Out;
+            !ours || out && self.apply(vcpu)
+        };
+        self.drop_unused(target, pages);
+        applied && !self.holds(target, pages)
     }
 
     /// Puts every page in `pages` that we or the kernel wrote since the last call into the dirty

@@ -3,8 +3,7 @@
 
 use crate::areas::{Area, InstanceViews, VcpuAreas, VcpuId};
 use crate::limits::{DTL_ENTRY, MIN_AREA, PAGE, SLB_MIN, VPA_BYTES, offset_of_gpa};
-use crate::traits::{EntryState, GuestMemory, Kernel, MapError, View};
-use partita_instance::atomic::Ordering;
+use crate::traits::{EntryState, GuestMemory, Kernel, View};
 use partita_instance::{Guard, Instance};
 use partita_papr::areas;
 use partita_papr::hcall::VpaSubfunction::{self, *};
@@ -168,14 +167,12 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         let Some(target) = self.vcpu(target) else {
             return H_PARAMETER;
         }; // S0.1
-        // Who calls is out of the guest until it has its answer.
-        let own = self.arrive(caller) && target == caller;
-        let subfunction = VpaSubfunction::from_flags(flags);
+        let home = self.arrive(caller);
+        let subfunction = VpaSubfunction::from_flags(flags); // S0.6
         let done = match subfunction {
-            // S0.6
-            Some(RegisterVpa) => self.register(target, Area::Vpa, address, own),
-            Some(RegisterDtl) => self.register(target, Area::Dtl, address, own),
-            Some(RegisterSlbShadow) => self.register(target, Area::SlbShadow, address, own),
+            Some(RegisterVpa) => self.register(target, Area::Vpa, address),
+            Some(RegisterDtl) => self.register(target, Area::Dtl, address),
+            Some(RegisterSlbShadow) => self.register(target, Area::SlbShadow, address),
             Some(DeregisterVpa) => self.unregister(target, Area::Vpa),
             Some(DeregisterDtl) => self.unregister(target, Area::Dtl),
             Some(DeregisterSlbShadow) => self.unregister(target, Area::SlbShadow),
@@ -183,9 +180,9 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         };
         match done {
             Ok(()) => {
-                // The kernel need not be asked where it is; but it is told of a trace log.
-                let traced = matches!(subfunction, Some(RegisterDtl | DeregisterDtl));
-                if own && !traced {
+                // Who calls is out, and stays so until we answer: no need to ask. Of a log the kernel is told.
+                let log = matches!(subfunction, Some(RegisterDtl | DeregisterDtl));
+                if caller == target && home && !log {
                     self.apply(target);
                 } else {
                     self.request(target);
@@ -205,25 +202,16 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
     }
 
     /// Has a recorded change applied: now if the vCPU is out and ours, else at its next entry.
+    #[inline(never)]
     fn request(&mut self, target: VcpuId) {
         let state = self.request_entry(target);
-        let ours = self
-            .shared
-            .get(target.0 as usize)
-            .is_some_and(|a| a.home.load(Ordering::Acquire) == self.instance.mark());
+        let ours = self.slots(target).is_some_and(|(a, _)| self.is_home(a));
         if state == EntryState::Out && ours {
             self.apply(target);
         }
     }
 
-    /// `own`: the vCPU itself asks, and is at home here.
-    fn register(
-        &mut self,
-        target: VcpuId,
-        area: Area,
-        address: u64,
-        own: bool,
-    ) -> Result<(), Refusal> {
+    fn register(&mut self, target: VcpuId, area: Area, address: u64) -> Result<(), Refusal> {
         if address == 0 || !address.is_multiple_of(areas::ALIGN) {
             return Err(Refusal::Parameter); // S0.7
         }
@@ -232,27 +220,25 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         if !self.memory.in_slot(page) {
             return Err(Refusal::Parameter);
         }
-        // S0.8: pinned only to read the length, once.
-        let view = self.look(target, area, page, own);
-        let view = view.map_err(|_| Refusal::Parameter)?;
+        let (areas, views) = self.slots(target).ok_or(Refusal::Parameter)?;
+        // S0.8: the length is read once. The page is pinned only for that, unless the area's view has it.
+        let viewed = views.get(area) == Some(page);
+        let view = if viewed {
+            View::Area(target, area)
+        } else {
+            self.memory
+                .map(View::Scratch, page)
+                .map_err(|_| Refusal::Parameter)?;
+            View::Scratch
+        };
         let len = match area {
             Area::Vpa => u64::from(self.memory.read_u16(view, offset + 4)),
             Area::Dtl | Area::SlbShadow => u64::from(self.memory.read_u32(view, offset + 4)),
         };
-        let recorded = self.record(target, area, address, len);
-        self.look_away(view, recorded.is_ok());
-        recorded
-    }
-
-    /// Records an area of `len` bytes, if that is a length that it may have.
-    fn record(
-        &mut self,
-        target: VcpuId,
-        area: Area,
-        address: u64,
-        len: u64,
-    ) -> Result<(), Refusal> {
-        if len < MIN_AREA || len > PAGE - offset_of_gpa(address) {
+        if !viewed {
+            self.memory.unmap(View::Scratch);
+        }
+        if len < MIN_AREA || len > PAGE - offset {
             return Err(Refusal::Parameter); // S0.8; a view is one 4 KiB page for all three
         }
         let len = match area {
@@ -262,42 +248,12 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
             Area::Dtl => len - len % DTL_ENTRY,
             Area::Vpa | Area::SlbShadow => len,
         };
-        let (areas, _) = self.slots(target).ok_or(Refusal::Parameter)?;
         let _guard = Guard::take(&areas.lock, self.instance);
         if area != Area::Vpa && !areas.registered(Area::Vpa) {
             return Err(Refusal::Resource); // S0.10, S0.11, S0.13
         }
         areas.record(area, address, len, false); // S0.2, S0.14
         Ok(())
-    }
-
-    /// A view of `page`, to read an area's header: that of the vCPU's own area if it is free or there
-    /// already, as the area will want it next.
-    fn look(&mut self, vcpu: VcpuId, area: Area, page: Gfn, own: bool) -> Result<View, MapError> {
-        if own && let Some(target) = self.target(vcpu) {
-            let viewed = target.views.get(area);
-            if viewed.is_none_or(|viewed| viewed == page) {
-                self.pin(target, area, page)?;
-                return Ok(target.view(area));
-            }
-        }
-        self.memory.map(View::Scratch, page)?;
-        Ok(View::Scratch)
-    }
-
-    /// Ends a look; `wanted`: the area is recorded and will be made what is wanted.
-    fn look_away(&mut self, view: View, wanted: bool) {
-        match view {
-            View::Scratch => self.memory.unmap(View::Scratch),
-            View::Area(vcpu, area) => {
-                if let Some(target) = self.target(vcpu)
-                    && !wanted
-                    && target.pinned(area) == 0
-                {
-                    self.unpin(target, area);
-                }
-            }
-        }
     }
 
     fn unregister(&mut self, target: VcpuId, area: Area) -> Result<(), Refusal> {

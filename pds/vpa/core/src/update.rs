@@ -164,14 +164,23 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
 
     /// Makes this instance the vCPU's home: areas pinned by another one get views of ours (the
     /// former home's views go when their pages are released). False if that must be tried again.
+    #[inline]
     pub(crate) fn arrive(&mut self, vcpu: VcpuId) -> bool {
-        let Some(target) = self.target(vcpu) else {
-            return false;
-        };
-        let mark = self.instance.mark();
-        if target.areas.home.load(Ordering::Acquire) == mark {
-            return true;
+        match self.target(vcpu) {
+            Some(target) => self.is_home(target.areas) || self.move_in(target),
+            None => false,
         }
+    }
+
+    /// Whether this instance is the vCPU's home.
+    #[inline]
+    pub(crate) fn is_home(&self, areas: &VcpuAreas) -> bool {
+        areas.home.load(Ordering::Acquire) == self.instance.mark()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn move_in(&mut self, target: Target<'a>) -> bool {
         let Some(_claim) = self.claim(target) else {
             return false;
         };
@@ -183,12 +192,13 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
                 usable = self.bind(target, gpa).is_ok();
             }
             if !usable {
-                self.retire(target, area, None);
+                self.give_up(target, area);
                 let _guard = self.lock(target);
                 target.areas.failed_pins.fetch_add(1, Ordering::Relaxed);
                 target.areas.force(area);
             }
         }
+        let mark = self.instance.mark();
         target.areas.home.store(mark, Ordering::Release);
         true
     }
@@ -202,15 +212,21 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         let Some(_claim) = self.claim(target) else {
             return false;
         };
-        // Whoever records more from here on asks for an entry of its own.
-        let pending = target.areas.pending.load(Ordering::Acquire);
-        let wanted = |area: &Area| pending & area.bit() != 0;
-        let mut areas = Area::ALL.into_iter().filter(wanted);
-        let done = areas.all(|area| self.update(target, area));
-        if !done {
-            let _ = self.request_entry(vcpu);
+        for area in Area::ALL {
+            for tries in 1.. {
+                // S0.5
+                if target.areas.pending.load(Ordering::Acquire) & area.bit() == 0
+                    || self.update(target, area)
+                {
+                    break;
+                }
+                if tries == RETRIES {
+                    let _ = self.request_entry(vcpu);
+                    return false;
+                }
+            }
         }
-        done
+        true
     }
 
     fn wanted(&self, target: Target<'a>, area: Area) -> Option<Wanted> {
@@ -223,72 +239,75 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         })
     }
 
-    /// Makes one area what is wanted (S0.15). False if it kept changing under us.
+    /// Makes one area what is wanted (S0.15). False if that changed meanwhile.
+    #[inline(never)] // A loop around it would keep its constants in registers that must be saved.
     fn update(&mut self, target: Target<'a>, area: Area) -> bool {
-        for _ in 0..RETRIES {
-            let wanted = {
-                let _guard = self.lock(target);
-                self.wanted(target, area)
-            };
-            let Some(wanted) = wanted else { return true };
-            let page = page_of(wanted.gpa);
-            self.retire(target, area, page);
-            // Asking for the page may call memslots: no lock is held.
-            let mut usable = page.is_some_and(|page| self.pin(target, area, page).is_ok());
-            if usable && area == Area::Vpa {
-                usable = self.start_vpa(target, wanted).is_ok();
-            }
-            if !usable {
-                self.retire(target, area, None);
-            }
-            {
-                let _guard = self.lock(target);
-                if self.wanted(target, area) != Some(wanted) {
-                    continue;
-                }
-                publish(target, area, wanted, usable);
-            }
-            if usable && area == Area::Dtl {
-                self.start_dtl(target, wanted);
-            }
-            return true;
+        let wanted = {
+            let _guard = self.lock(target);
+            self.wanted(target, area)
+        };
+        let Some(wanted) = wanted else { return true };
+        let page = page_of(wanted.gpa);
+        self.retire(target, area);
+        // Asking for the page may call memslots: no lock is held.
+        let mut usable = page.is_some_and(|page| self.pin(target, area, page).is_ok());
+        if usable && area == Area::Vpa {
+            usable = self.start_vpa(target, wanted).is_ok();
         }
-        false
+        if !usable && page.is_some() {
+            self.give_up(target, area);
+        }
+        {
+            let _guard = self.lock(target);
+            if self.wanted(target, area) != Some(wanted) {
+                return false;
+            }
+            publish(target, area, wanted, usable);
+        }
+        if usable && area == Area::Dtl {
+            self.start_dtl(target, wanted);
+        }
+        true
     }
 
-    /// Ends the use of the pinned area: the page is reported if we wrote to it, and let go unless
-    /// it is `keep`.
-    fn retire(&mut self, target: Target<'a>, area: Area, keep: Option<Gfn>) {
+    /// Ends the use of the pinned area: the page is reported if we wrote to it. Its view stays.
+    fn retire(&mut self, target: Target<'a>, area: Area) {
         let state = target.state(area);
         let old = state.pinned.load(Ordering::Relaxed);
-        let viewed = target.views.get(area);
-        if area == Area::Vpa && (old != 0 || viewed.is_some()) {
+        let bound = &target.views.bound;
+        // Where nothing is pinned, a predecessor may have died with the counter bound.
+        if area == Area::Vpa && (old != 0 || bound.load(Ordering::Relaxed) != 0) {
             self.kernel.unbind_dispatch_counter(target.vcpu);
+            bound.store(0, Ordering::Relaxed);
         }
-        if let Some(page) = page_of(old)
-            && state.dirty.swap(0, Ordering::Relaxed) != 0
-        {
+        let Some(page) = page_of(old) else { return };
+        if state.dirty.load(Ordering::Relaxed) != 0 {
+            // Whoever harvests at the same time reports the page as well; at worst both do.
+            state.dirty.store(0, Ordering::Relaxed);
             self.memory.page_written(page);
         }
         state.pinned.store(0, Ordering::Relaxed);
-        if viewed != keep {
-            self.unpin(target, area);
-        }
     }
 
+    /// An area that cannot be used: not even its view stays.
+    #[cold]
+    fn give_up(&mut self, target: Target<'a>, area: Area) {
+        self.retire(target, area);
+        self.unpin(target, area);
+    }
+
+    /// Lets go of the page behind a view. The kernel's binding through it ends with the mapping.
     pub(crate) fn unpin(&mut self, target: Target<'a>, area: Area) {
         if target.views.get(area).is_some() {
             self.memory.unmap(target.view(area));
             target.views.set(area, None);
+            if area == Area::Vpa {
+                target.views.bound.store(0, Ordering::Relaxed);
+            }
         }
     }
 
-    pub(crate) fn pin(
-        &mut self,
-        target: Target<'a>,
-        area: Area,
-        page: Gfn,
-    ) -> Result<(), MapError> {
+    fn pin(&mut self, target: Target<'a>, area: Area, page: Gfn) -> Result<(), MapError> {
         if target.views.get(area) != Some(page) {
             self.unpin(target, area);
             self.memory.map(target.view(area), page)?;
@@ -299,6 +318,7 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
 
     fn bind(&mut self, target: Target<'a>, vpa: u64) -> Result<(), MapError> {
         let word = GuestReal::new(vpa + YIELD_COUNT).ok_or(MapError::NoSlot)?;
+        target.views.bound.store(1, Ordering::Relaxed);
         self.kernel.bind_dispatch_counter(target.vcpu, word)
     }
 
@@ -321,9 +341,7 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
             .store(total.wrapping_sub(stolen), Ordering::Relaxed);
         memory.write_u32(view, offset + YIELD_COUNT, count);
         memory.write_u64(view, offset + ENQUEUE_DISPATCH_TB, total);
-        if let Some(page) = page_of(wanted.gpa) {
-            memory.page_written(page);
-        }
+        // The page is reported when the area is retired, and at each harvest before that.
         target.state(Area::Vpa).dirty.store(1, Ordering::Relaxed);
         // From here on the word is the kernel's.
         self.bind(target, wanted.gpa)

@@ -142,8 +142,10 @@ fn s1_10_s1_11_reset_order() {
         assert_eq!(server.set(0, id, [0, 0]), Ok(()));
     }
     server.entry(CALLER, &ENTRY);
-    assert!(machine.world.borrow().pins().is_empty());
+    assert_eq!(machine.pinned(CALLER), []);
     assert_eq!(machine.world.borrow().bound[0], None);
+    assert_eq!(server.unregister_all(CALLER), Progress::Done);
+    assert!(machine.world.borrow().pins().is_empty());
 }
 
 #[test]

@@ -213,8 +213,18 @@ fn s0_12_deregistering() {
     assert_eq!(call(&mut server, CALLER, 5, 0, 0), H_RESOURCE);
     assert_eq!(call(&mut server, CALLER, 7, 0, 0), H_SUCCESS);
     assert_eq!(call(&mut server, CALLER, 5, 0, 0), H_SUCCESS);
-    assert!(machine.world.borrow().pins().is_empty());
+    assert_eq!(machine.pinned(CALLER), []);
     assert_eq!(machine.world.borrow().bound[0], None);
+    // Nothing is written to what was registered.
+    machine.world.borrow_mut().stores.clear();
+    server.entry(
+        CALLER,
+        &Entry {
+            dispatch: Some(Dispatch::Preempted),
+            ..ENTRY
+        },
+    );
+    assert!(machine.world.borrow().stores.is_empty());
 }
 
 #[test]
@@ -515,9 +525,75 @@ fn s0_19_a_deregistered_page_stays_pinned_until_the_target_comes_by() {
     }
     assert!(machine.world.borrow().pins().contains(&(VPA / 4096)));
     assert_eq!(machine.world.borrow().bound[1], Some(VPA + 0x100));
+    // The page cannot be had before the target acknowledged.
+    assert_eq!(server.release(Pages::ALL, 0), Progress::NotYet(OTHER));
+    assert!(machine.world.borrow().pins().contains(&(VPA / 4096)));
     server.entry(OTHER, &ENTRY);
-    assert!(machine.world.borrow().pins().is_empty());
+    assert_eq!(machine.pinned(OTHER), []);
     assert_eq!(machine.world.borrow().bound[1], None);
+    machine.set_in_guest(OTHER, true);
+    assert_eq!(server.release(Pages::ALL, 0), Progress::Done);
+    assert!(machine.world.borrow().pins().is_empty());
+}
+
+/// A vCPU that registers its own VPA again and again costs one binding and one end of it.
+#[test]
+fn s0_14_views_are_kept_for_the_next_registration() {
+    let machine = Machine::new();
+    let mut server = machine.instance(0);
+    machine.header(VPA, true, 640);
+    let mut round = |gpa| {
+        machine.world.borrow_mut().calls = Calls::default();
+        assert_eq!(call(&mut server, CALLER, 1, 0, gpa), H_SUCCESS);
+        assert_eq!(machine.world.borrow().bound[0], Some(gpa + 0x100));
+        assert_eq!(machine.read(gpa + 0x100, 4), 2, "S0.16");
+        assert_eq!(call(&mut server, CALLER, 5, 0, 0), H_SUCCESS);
+        assert_eq!(machine.world.borrow().bound[0], None);
+        machine.world.borrow().calls
+    };
+    let bound_once = Calls {
+        binds: 1,
+        unbinds: 1,
+        ..Calls::default()
+    };
+    let first = Calls {
+        maps: 2,
+        unmaps: 1,
+        ..bound_once
+    };
+    assert_eq!(round(VPA), first);
+    assert_eq!(round(VPA), bound_once);
+    // Elsewhere in the same page, then in another page.
+    machine.header(VPA + 1024, true, 640);
+    assert_eq!(round(VPA + 1024), bound_once);
+    machine.header(0x7000, true, 640);
+    assert_eq!(round(0x7000), Calls { unmaps: 2, ..first });
+    assert_eq!(machine.world.borrow().pins().len(), 1);
+}
+
+/// A kept view is no way past the slots: the page must be in one when it is registered.
+#[test]
+fn s0_7_a_kept_view_does_not_stand_for_a_slot() {
+    let machine = Machine::new();
+    let mut server = machine.instance(0);
+    machine.header(VPA, true, 640);
+    assert_eq!(call(&mut server, CALLER, 1, 0, VPA), H_SUCCESS);
+    assert_eq!(call(&mut server, CALLER, 5, 0, 0), H_SUCCESS);
+    machine.world.borrow_mut().invalid.insert(VPA / 4096);
+    assert_eq!(call(&mut server, CALLER, 1, 0, VPA), H_PARAMETER);
+    assert_eq!(machine.pinned(CALLER), []);
+}
+
+/// Whether another vCPU is out is not known here.
+#[test]
+fn s0_3_another_vcpus_entry_is_asked_for() {
+    let machine = Machine::new();
+    let mut server = machine.instance(0);
+    machine.header(VPA, true, 640);
+    assert_eq!(call(&mut server, CALLER, 1, 0, VPA), H_SUCCESS);
+    assert!(!machine.world.borrow().latched[0]);
+    assert_eq!(call(&mut server, CALLER, 1, 1, VPA), H_SUCCESS);
+    assert!(machine.world.borrow().latched[1]);
 }
 
 #[test]
@@ -527,6 +603,23 @@ fn s0_21_zeroed_memory_is_a_new_vcpu_and_its_lock_is_free() {
     assert_eq!(server.get(0, Register::VpaDtl as u64), Ok([0, 0]));
     assert_eq!(size_of::<VcpuAreas>(), 256);
     assert_eq!(size_of::<InstanceViews>(), 32);
+}
+
+#[test]
+fn a_counter_that_a_predecessor_died_binding_is_unbound() {
+    let machine = Machine::new();
+    let mut server = machine.instance(0);
+    machine.header(VPA, true, 640);
+    assert_eq!(call(&mut server, CALLER, 1, 0, VPA), H_SUCCESS);
+    // As if it had not come to record what it had bound.
+    let state = machine.shared[0].area(Area::Vpa);
+    state
+        .pinned
+        .store(0, partita_instance::atomic::Ordering::Relaxed);
+    let mut server = machine.instance(0);
+    server.recover();
+    assert_eq!(call(&mut server, CALLER, 5, 0, 0), H_SUCCESS);
+    assert_eq!(machine.world.borrow().bound[0], None);
 }
 
 #[test]

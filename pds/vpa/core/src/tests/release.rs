@@ -23,10 +23,65 @@ fn a_slot_goes_only_after_the_target_acknowledged() {
     server.entry(OTHER, &ENTRY);
     assert_eq!(server.release(VPA_SLOT, 1), Progress::Done);
     // The DTL lay elsewhere but needs a VPA.
-    assert!(machine.world.borrow().pins().is_empty());
+    assert_eq!(machine.pinned(OTHER), []);
+    assert!(!machine.world.borrow().pins().contains(&(VPA / 4096)));
     assert_eq!(machine.shared[1].forced_unregistrations(), 3);
     assert_eq!(machine.world.borrow().bound[1], None);
     assert_eq!(server.get(1, Register::VpaDtl as u64), Ok([0, 0]));
+}
+
+/// Views that are kept pin their pages: they go when a page is released, whatever the vCPU does, and
+/// only that page's.
+#[test]
+fn s3_1_kept_views_let_go() {
+    let machine = Machine::new();
+    let mut server = machine.instance(0);
+    register_all(&machine, &mut server, OTHER);
+    for sub in [6, 7, 5] {
+        assert_eq!(call(&mut server, OTHER, sub, 1, 0), 0);
+    }
+    let pins = || {
+        machine
+            .world
+            .borrow()
+            .pins()
+            .into_iter()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(pins(), [VPA / 4096, DTL / 4096]);
+    machine.set_in_guest(OTHER, true);
+    machine.world.borrow_mut().calls = Calls::default();
+    machine.world.borrow_mut().invalid.insert(VPA / 4096);
+    assert_eq!(server.release(VPA_SLOT, 0), Progress::Done);
+    assert_eq!(pins(), [DTL / 4096]);
+    assert_eq!(machine.world.borrow().calls.requests, 0);
+    assert_eq!(machine.shared[1].forced_unregistrations(), 0);
+    assert_eq!(server.unregister_all(OTHER), Progress::Done);
+    assert_eq!(pins(), []);
+    // What was dropped is mapped anew.
+    machine.world.borrow_mut().invalid.clear();
+    machine.set_in_guest(OTHER, false);
+    register_all(&machine, &mut server, OTHER);
+    assert_eq!(pins(), [VPA / 4096, DTL / 4096]);
+}
+
+/// A kept view whose page is registered again before it is released is in use.
+#[test]
+fn s0_19_a_kept_view_in_use_again_stays() {
+    let machine = Machine::new();
+    let mut server = machine.instance(0);
+    register_all(&machine, &mut server, OTHER);
+    for sub in [6, 7, 5] {
+        assert_eq!(call(&mut server, OTHER, sub, 1, 0), 0);
+    }
+    assert_eq!(call(&mut server, OTHER, 1, 1, VPA), 0);
+    machine.set_in_guest(OTHER, true);
+    assert_eq!(server.release(Pages::ALL, 0), Progress::NotYet(OTHER));
+    assert_eq!(machine.pinned(OTHER), [VPA / 4096]);
+    assert!(machine.world.borrow().pins().contains(&(VPA / 4096)));
+    server.entry(OTHER, &ENTRY);
+    assert_eq!(server.release(Pages::ALL, 0), Progress::Done);
+    assert!(machine.world.borrow().pins().is_empty());
 }
 
 #[test]
