@@ -132,6 +132,8 @@ pub struct Alterations {
     pub guest_backing: Option<String>,
     /// The guest's processors.
     pub guest_vcpus: Option<u32>,
+    /// Cores that they are spread over.
+    pub guest_cores: Option<u32>,
     /// More for the guest's command line.
     pub guest_append: String,
     /// Debian packages whose programs the guest gets.

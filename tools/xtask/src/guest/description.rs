@@ -24,6 +24,8 @@ pub struct Changes {
     pub backing: Option<u64>,
     /// Processors, at least 1.
     pub vcpus: Option<u32>,
+    /// Cores that they are spread over, 1 if it is left out.
+    pub cores: Option<u32>,
     /// What to add to the command line.
     pub append: String,
 }
@@ -78,7 +80,8 @@ pub fn change(text: &str, changes: &Changes) -> Result<String, String> {
         resize(&document, memory, backing, &mut edits)?;
     }
     if let Some(vcpus) = changes.vcpus {
-        populate(&document, u64::from(vcpus), &mut edits)?;
+        let cores = u64::from(changes.cores.unwrap_or(1).max(1));
+        populate(&document, u64::from(vcpus), cores, &mut edits)?;
     }
     Ok(edits.apply(text))
 }
@@ -159,14 +162,17 @@ fn enlarge(document: &Document, name: &str, bytes: u64, edits: &mut Edits) -> Re
 }
 
 /// Gives the guest `count` processors, numbered from 0, where the first one is.
-fn populate(document: &Document, count: u64, edits: &mut Edits) -> Result<(), String> {
+fn populate(document: &Document, count: u64, cores: u64, edits: &mut Edits) -> Result<(), String> {
     let vm = machine(document)?;
     let mut present = vm.children().filter(|n| n.has_tag_name("vcpu"));
     let (Some(first), None) = (present.next(), present.next()) else {
         return Err("processors can be chosen for a guest with one".into());
     };
     let more: String = (1..count)
-        .map(|id| format!("<vcpu id=\"{id}\" />"))
+        .map(|id| match id % cores {
+            0 => format!("<vcpu id=\"{id}\" />"),
+            core => format!("<vcpu id=\"{id}\" cpu=\"{core}\" />"),
+        })
         .collect();
     edits.insert(first.range().end, more);
     enlarge(document, "vpa_areas", layout::vpa_areas_bytes(count), edits)?;
@@ -373,10 +379,13 @@ mod tests {
     fn more_processors() {
         let changes = Changes {
             vcpus: Some(3),
+            cores: Some(2),
             ..Changes::default()
         };
         let text = change(LINUX, &changes).unwrap();
         let document = Document::parse(&text).unwrap();
+        let second = attribute(&text, "vcpu", ("id", "1"), "cpu");
+        assert_eq!(second, "1");
         let ids: Vec<_> = document
             .descendants()
             .filter(|n| n.has_tag_name("vcpu"))

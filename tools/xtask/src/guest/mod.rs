@@ -42,9 +42,12 @@ pub struct Options {
     /// The memory behind --guest-memory, if it is less: pages are found when they are touched.
     #[arg(long, value_name = "SIZE", value_parser = size, requires = "guest_memory")]
     guest_backing: Option<u64>,
-    /// The guest's processors, 1 to 64; all are on one core.
+    /// The guest's processors, 1 to 64.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     guest_vcpus: Option<u32>,
+    /// Cores that they are spread over in turn: one, if this is left out. `--smp` must be as many.
+    #[arg(long, value_name = "COUNT", requires = "guest_vcpus", value_parser = clap::value_parser!(u32).range(1..))]
+    guest_cores: Option<u32>,
     /// Run a command in the guest: its output and its exit status are ours.
     #[arg(long, value_name = "COMMAND")]
     pub exec: Option<String>,
@@ -183,6 +186,7 @@ pub fn prepare(
         memory: options.guest_memory,
         backing: options.guest_backing,
         vcpus: options.guest_vcpus,
+        cores: options.guest_cores,
         append: options.guest_append.clone().unwrap_or_default(),
     };
     let text = description::change(&text, &changes)
@@ -203,6 +207,7 @@ pub fn altered(
         guest_memory: optional_size(alterations.guest_memory.as_deref())?,
         guest_backing: optional_size(alterations.guest_backing.as_deref())?,
         guest_vcpus: alterations.guest_vcpus,
+        guest_cores: alterations.guest_cores,
         guest_package: alterations.guest_packages.clone(),
         exec: alterations.exec.clone(),
         share: alterations.share.as_ref().map(|f| workspace.root.join(f)),
