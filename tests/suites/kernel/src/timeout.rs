@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! TIMEOUT: the end of a budget, with and without a handler, on own and on lent time.
 
-use crate::support::{call_once, serve, spin};
+use crate::support::{call_once, measured, serve, spin};
 use core::sync::atomic::{AtomicU64, Ordering};
 use partita_abi::FaultLabel;
 use sel4::{CapRights, Error, MessageInfo, cap};
@@ -11,7 +11,7 @@ use testkit::{Case, Helper, Kit, Outcome, Thread, check, check_eq, fail, timebas
 pub const CASES: &[Case] = &[
     Case {
         name: "TIMEOUT0001 the message, and an answer that lets the thread go on",
-        body: message,
+        body: |kit| measured(kit, message),
     },
     Case {
         name: "TIMEOUT0002 an answer that stops the thread",
@@ -19,27 +19,27 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "TIMEOUT0003 a handler that comes later",
-        body: late_handler,
+        body: |kit| measured(kit, late_handler),
     },
     Case {
         name: "TIMEOUT0004 round robin never ends in a fault",
-        body: round_robin,
+        body: |kit| measured(kit, round_robin),
     },
     Case {
         name: "TIMEOUT0005 the handler of a server gives more time",
-        body: more_time,
+        body: |kit| measured(kit, more_time),
     },
     Case {
         name: "TIMEOUT0006 the handler of a server answers for it",
-        body: answer_for_server,
+        body: |kit| measured(kit, answer_for_server),
     },
     Case {
         name: "TIMEOUT0007 without a handler a server has a grace and pays for it",
-        body: grace_is_paid,
+        body: |kit| measured(kit, grace_is_paid),
     },
     Case {
         name: "TIMEOUT0008 beyond the grace a server waits",
-        body: beyond_grace,
+        body: |kit| measured(kit, beyond_grace),
     },
     Case {
         name: "TIMEOUT0009 what may be a handler",
@@ -47,7 +47,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "TIMEOUT0010 a handler that is gone",
-        body: handler_gone,
+        body: |kit| measured(kit, handler_gone),
     },
 ];
 
