@@ -134,14 +134,15 @@ mod pd {
         }
     }
 
+    /// Whether the kernel finds nothing wrong; it looks in the debug configuration only.
     #[sel4_cfg(PRINTING)]
-    fn audit() -> Result<(), Wrong> {
-        sel4::debug_audit_guests().map(drop).ok_or(Wrong::Audit)
+    fn audit() -> bool {
+        sel4::debug_audit_guests().is_some()
     }
 
     #[sel4_cfg(not(PRINTING))]
-    fn audit() -> Result<(), Wrong> {
-        Ok(())
+    fn audit() -> bool {
+        true
     }
 
     struct Watch<F> {
@@ -168,8 +169,8 @@ mod pd {
                 return Err(Wrong::Memory { before, after });
             }
             self.table.look()?;
-            if self.rounds.is_multiple_of(AUDIT) {
-                audit()?;
+            if self.rounds.is_multiple_of(AUDIT) && !audit() {
+                return Err(Wrong::Audit);
             }
             Ok(())
         }
