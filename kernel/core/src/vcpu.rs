@@ -189,6 +189,20 @@ impl Object for Vcpu {}
 const _: () = assert!(core::mem::size_of::<Vcpu>() <= 4096);
 const _: () = assert!(core::mem::offset_of!(Vcpu, vector_scratch) % 16 == 0);
 
+/// A saved entry of the segment look-aside buffer as hardware takes it (ISA 3.0B Book III 5.7.8.1), without its index: ESID and
+/// VSID words; `None` if it is not valid or if hardware would refuse it (a reserved segment or page size).
+pub fn segment(esid: u64, vsid: u64) -> Option<(u64, u64)> {
+    const VALID: u64 = 0x0800_0000;
+    const ESID: u64 = !0 << 28;
+    /// B, VSID, Ks, Kp, N, L, C and LP.
+    const VSID: u64 = !0xfff | 0xfb0;
+    const L_LP: u64 = 0x130;
+    let size_exists = vsid >> 62 < 2;
+    // 4 KiB; 16 MiB, 64 KiB and 16 GiB with L.
+    let page_exists = matches!(vsid & L_LP, 0 | 0x100 | 0x110 | 0x120);
+    (esid & VALID != 0 && size_exists && page_exists).then_some((esid & ESID | VALID, vsid & VSID))
+}
+
 fn hypercall_index(number: u64) -> Option<usize> {
     if number & 3 != 0 {
         return None;

@@ -13,7 +13,7 @@ use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 use partita_abi::vcpu_register as register;
 use partita_kernel_core::object::{Context, Core, Ref, Tcb};
-use partita_kernel_core::vcpu::{Vcpu, lpcr};
+use partita_kernel_core::vcpu::{Vcpu, lpcr, segment};
 
 /// Authority mask of storage keys.
 const AMR: u32 = 29;
@@ -396,11 +396,11 @@ pub fn load_resident(v: &Vcpu) {
         asm!("isync", "slbmte {0}, {0}", ".long 0x7c0003e4 | 6<<21", "isync", in(reg) 0u64, options(nostack, preserves_flags));
     }
     for i in 0..v.slb.len() / 2 {
-        let (esid, vsid) = (v.slb[2 * i].get(), v.slb[2 * i + 1].get());
-        if esid & SLB_VALID != 0 {
+        // A PD may have written anything there; hardware refuses some of it with an interrupt.
+        if let Some((esid, vsid)) = segment(v.slb[2 * i].get(), v.slb[2 * i + 1].get()) {
             // SAFETY: an entry of the guest; the host uses no segments.
             unsafe {
-                asm!("slbmte {1}, {0}", in(reg) esid & !0xfff | i as u64, in(reg) vsid, options(nostack, preserves_flags));
+                asm!("slbmte {1}, {0}", in(reg) esid | i as u64, in(reg) vsid, options(nostack, preserves_flags));
             }
         }
     }
@@ -409,9 +409,6 @@ pub fn load_resident(v: &Vcpu) {
     // SAFETY: as in `save_resident`.
     with_vectors(|| unsafe { guest_vsx_restore(v.vsr.as_ptr()) });
 }
-
-/// V of an SLB entry's ESID word.
-const SLB_VALID: u64 = 0x0800_0000;
 
 /// Before a vCPU enters: what the core holds becomes its own.
 pub fn switch_resident(core: &Core, at: Ref<Vcpu>, vcpu: &Vcpu) {

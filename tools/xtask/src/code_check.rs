@@ -18,10 +18,10 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         board: "qemu_powernv9".into(),
         config: "release".into(),
     };
-    let guests = workspace.root.join("tests/guests");
+    let guests = ["tests/guests", "benches/guest", "benches/init"].map(|f| workspace.root.join(f));
     let packages: Vec<&str> = workspace
         .machine_packages()
-        .filter(|p| p.program.is_some() && !p.folder.starts_with(&guests))
+        .filter(|p| p.program.is_some() && !guests.iter().any(|g| p.folder.starts_with(g)))
         .map(|p| p.name.as_str())
         .collect();
     for file in Builder::new(workspace).programs(&variant, &packages)? {

@@ -10,7 +10,7 @@ use partita_abi::{
 use partita_kernel_core::cap::Cap;
 use partita_kernel_core::machine::Machine;
 use partita_kernel_core::object::{Ref, Tcb, ThreadState as S};
-use partita_kernel_core::vcpu::{STOLEN_NOTE, Vcpu, msr};
+use partita_kernel_core::vcpu::{STOLEN_NOTE, Vcpu, msr, segment};
 
 const ID: u64 = 3;
 const WRITE_REPLY: u64 = CapRights::WRITE.0 | CapRights::GRANT_REPLY.0;
@@ -596,5 +596,24 @@ fn vcpu0110_vectors_and_segments_are_registers_too() {
         assert_eq!(g.register(index), value);
         assert_eq!(g.register(index - 1), before[0], "only this one");
         g.invoke(L::VCPUWriteRegisters, &[index as u64, 1, 0]);
+    }
+}
+
+#[test]
+fn vcpu0111_segments_that_hardware_would_refuse_are_not_loaded() {
+    const V: u64 = 0x0800_0000;
+    // Valid ones of all page sizes and both segment sizes; what is reserved goes.
+    for llp in [0, 0x100, 0x110, 0x120] {
+        for b in [0, 1 << 62] {
+            let vsid = b | 0x1234_5000 | 0xc00 | llp;
+            let found = segment(0xc000_0000_0000_0000 | V | 0x7ff_ffff, vsid | 0x4f);
+            assert_eq!(found, Some((0xc000_0000_0000_0000 | V, vsid)));
+        }
+    }
+    assert_eq!(segment(0xc000_0000_0000_0000, 0x1000), None, "not valid");
+    assert_eq!(segment(V, 2 << 62), None, "reserved B");
+    assert_eq!(segment(V, 3 << 62), None, "reserved B");
+    for llp in [0x10, 0x20, 0x30, 0x130] {
+        assert_eq!(segment(V, llp), None, "no page size {llp:#x}");
     }
 }

@@ -404,7 +404,10 @@ impl World {
         let mut spaces = [0; 2];
         for (n, space) in spaces.iter_mut().enumerate() {
             let gspace: cap::GSpace = kit.object(Arch::GSpace.into())?;
-            invoke(control, L::LPIDControlAssign, &[], &[gspace.bits()]);
+            // The other one is left to the fuzz thread.
+            if n == 0 {
+                invoke(control, L::LPIDControlAssign, &[], &[gspace.bits()]);
+            }
             self.give(Kind::GSpace, n as u64, gspace);
             *space = gspace.bits();
         }
