@@ -297,23 +297,29 @@ fn boot_all(
     }
     let step = Step::new(format!("{} boots", ready.len()));
     let failures = tally.failures.len();
-    let next = AtomicUsize::new(0);
     let results = Mutex::new(&mut *tally);
-    std::thread::scope(|scope| {
-        for _ in 0..options.parallel.max(1) {
-            scope.spawn(|| {
-                while let Some((job, machine)) = ready.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    step.detail(job.name.clone());
-                    let (verdict, tail) = boot(job, machine, &log_path(&logs, &job.name));
-                    report(&step, job, &verdict, &tail);
-                    results
-                        .lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
-                        .add(&job.name, verdict);
-                }
-            });
-        }
-    });
+    // Several cores run in wall time: such a machine needs host processors of its own.
+    let (several, one): (Vec<_>, Vec<_>) = ready.iter().partition(|(job, _)| job.smp > 1);
+    let parallel = options.parallel.max(1);
+    for (boots, workers) in [(one, parallel), (several, (parallel / 2).max(1))] {
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| {
+                    while let Some((job, machine)) = boots.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
+                        step.detail(job.name.clone());
+                        let (verdict, tail) = boot(job, machine, &log_path(&logs, &job.name));
+                        report(&step, job, &verdict, &tail);
+                        results
+                            .lock()
+                            .unwrap_or_else(std::sync::PoisonError::into_inner)
+                            .add(&job.name, verdict);
+                    }
+                });
+            }
+        });
+    }
     let note = format!("logs in {}", logs.display());
     if tally.failures.len() == failures {
         step.done(&note)
