@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! What is frequent and not in assembly, without decoding what is not used: a fault, and the entries of hash page
-//! tables. Whatever is unusual is left to the general code, which comes to the same result.
+//! What is frequent and not in assembly, without decoding what is not used: a fault, the entries of hash page tables,
+//! dispatch counters; and invocations that need no scheduler. Whatever is unusual is left to the general code, which
+//! comes to the same result.
 
 use crate::cap::{Cap, EXTRA_SHIFT, TYPE_SHIFT, rights_bit, tag};
 use crate::error::Failure;
