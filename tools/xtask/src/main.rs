@@ -270,7 +270,7 @@ fn run(workspace: &Workspace, args: &RunArgs, download: bool) -> Result<()> {
     let system = guest::prepare(
         workspace,
         system,
-        &args.guest,
+        &args.guest.clone().on_cores(args.smp),
         &guest::Additions::default(),
         download,
     )?;

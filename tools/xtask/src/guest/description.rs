@@ -4,10 +4,11 @@
 //! as it is.
 
 use super::Additions;
+use super::spread;
+use super::xml::{Edits, enlarge, find, hex, machines, number, parse};
 use partita_guest_protocol::layout;
 use partita_papr::HptOrder;
 use roxmltree::{Document, Node};
-use std::ops::Range;
 
 /// The unit of guest memory, bytes.
 pub const MEMORY_UNIT: u64 = 16 << 20;
@@ -24,7 +25,7 @@ pub struct Changes {
     pub backing: Option<u64>,
     /// Processors, at least 1.
     pub vcpus: Option<u32>,
-    /// Cores that they are spread over, 1 if it is left out.
+    /// Cores that they are spread over, 1 if it is left out; each has an instance of the guest's servers.
     pub cores: Option<u32>,
     /// What to add to the command line.
     pub append: String,
@@ -79,11 +80,14 @@ pub fn change(text: &str, changes: &Changes) -> Result<String, String> {
         let backing = changes.backing.unwrap_or(memory);
         resize(&document, memory, backing, &mut edits)?;
     }
-    if let Some(vcpus) = changes.vcpus {
-        let cores = u64::from(changes.cores.unwrap_or(1).max(1));
-        populate(&document, u64::from(vcpus), cores, &mut edits)?;
+    let text = edits.apply(text);
+    match changes.vcpus {
+        Some(vcpus) => {
+            let cores = u64::from(changes.cores.unwrap_or(1).max(1));
+            spread::populate(&text, u64::from(vcpus), cores)
+        }
+        None => Ok(text),
     }
-    Ok(edits.apply(text))
 }
 
 /// The description with a test's additions.
@@ -125,20 +129,10 @@ fn insert(text: &str, addition: &str) -> Result<String, String> {
         let end = place.range().end - format!("</{}>", place.tag_name().name()).len();
         for node in from {
             let element = format!("{}\n", &addition[node.range()]);
-            edits.0.push((end..end, element));
+            edits.insert(end, element);
         }
     }
     Ok(edits.apply(text))
-}
-
-fn parse(text: &str) -> Result<Document<'_>, String> {
-    Document::parse(text).map_err(|e| e.to_string())
-}
-
-fn machines<'a>(document: &'a Document<'a>) -> impl Iterator<Item = Node<'a, 'a>> {
-    document
-        .descendants()
-        .filter(|n| n.has_tag_name("virtual_machine"))
 }
 
 /// The one guest.
@@ -146,45 +140,8 @@ fn machine<'a>(document: &'a Document<'a>) -> Result<Node<'a, 'a>, String> {
     let mut vms = machines(document);
     match (vms.next(), vms.next()) {
         (Some(vm), None) => Ok(vm),
-        _ => Err("memory and processors can be chosen where there is one guest".into()),
+        _ => Err("memory can be chosen where there is one guest".into()),
     }
-}
-
-/// Gives a region at least so many bytes.
-fn enlarge(document: &Document, name: &str, bytes: u64, edits: &mut Edits) -> Result<(), String> {
-    let region = find(document.root(), "memory_region", "name", name)?;
-    let page = match region.attribute("page_size") {
-        Some(text) => number(text)?,
-        None => 0x1000,
-    };
-    edits.set(&region, "size", &hex(bytes.next_multiple_of(page)));
-    Ok(())
-}
-
-/// Gives the guest `count` processors, numbered from 0, where the first one is.
-fn populate(document: &Document, count: u64, cores: u64, edits: &mut Edits) -> Result<(), String> {
-    let vm = machine(document)?;
-    let mut present = vm.children().filter(|n| n.has_tag_name("vcpu"));
-    let (Some(first), None) = (present.next(), present.next()) else {
-        return Err("processors can be chosen for a guest with one".into());
-    };
-    let more: String = (1..count)
-        .map(|id| match id % cores {
-            0 => format!("<vcpu id=\"{id}\" />"),
-            core => format!("<vcpu id=\"{id}\" cpu=\"{core}\" />"),
-        })
-        .collect();
-    edits.insert(first.range().end, more);
-    enlarge(document, "vpa_areas", layout::vpa_areas_bytes(count), edits)?;
-    enlarge(document, "vpa_views", layout::vpa_views_bytes(count), edits)?;
-    enlarge(document, "vm_state", layout::vm_state_bytes(count), edits)?;
-    // One view to look at an area, three for each processor.
-    let name = vm.attribute("name").unwrap_or_default();
-    let processors = find(document.root(), "cap_vcpu", "vm", name)?;
-    let caps = processors.parent().unwrap_or(processors);
-    let views = find(caps, "cap_gspace_view", "vm", name)?;
-    edits.set(&views, "count", &(1 + 3 * count).to_string());
-    Ok(())
 }
 
 /// A guest of `memory` bytes with `backing` bytes behind them; the table suits the latter.
@@ -232,72 +189,6 @@ fn untyped(memory: u64) -> (u64, u64) {
         .next_power_of_two()
         .max(layout::CHUNK_BYTES);
     (size, memory.div_ceil(size))
-}
-
-fn find<'a>(
-    from: Node<'a, 'a>,
-    tag: &str,
-    name: &str,
-    value: &str,
-) -> Result<Node<'a, 'a>, String> {
-    from.descendants()
-        .find(|n| n.has_tag_name(tag) && n.attribute(name) == Some(value))
-        .ok_or_else(|| format!("no <{tag} {name}=\"{value}\">"))
-}
-
-/// A number as a description has it: `0x` or decimal, with underscores.
-fn number(text: &str) -> Result<u64, String> {
-    let plain = text.replace('_', "");
-    match plain.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16),
-        None => plain.parse(),
-    }
-    .ok()
-    .filter(|n| *n > 0)
-    .ok_or_else(|| format!("`{text}` is no size"))
-}
-
-fn hex(value: u64) -> String {
-    format!("{value:#x}")
-}
-
-/// Replacements in a text.
-#[derive(Default)]
-struct Edits(Vec<(Range<usize>, String)>);
-
-impl Edits {
-    /// Gives an element's attribute a value.
-    fn set(&mut self, node: &Node, name: &str, value: &str) {
-        let value = value
-            .replace('&', "&amp;")
-            .replace('<', "&lt;")
-            .replace('"', "&quot;")
-            .replace('\'', "&apos;");
-        match node.attribute_node(name) {
-            Some(attribute) => self.0.push((attribute.range_value(), value)),
-            None => {
-                // After `<tag`.
-                let at = node.range().start + 1 + node.tag_name().name().len();
-                self.0.push((at..at, format!(" {name}=\"{value}\"")));
-            }
-        }
-    }
-
-    /// Puts text at a place.
-    fn insert(&mut self, at: usize, text: String) {
-        self.0.push((at..at, text));
-    }
-
-    /// The text with all replacements; each place has at most one.
-    fn apply(mut self, text: &str) -> String {
-        // Insertions at one place stay in their order.
-        self.0.sort_by_key(|(range, _)| range.start);
-        let mut changed = text.to_string();
-        for (range, value) in self.0.into_iter().rev() {
-            changed.replace_range(range, &value);
-        }
-        changed
-    }
 }
 
 #[cfg(test)]
@@ -373,28 +264,6 @@ mod tests {
         assert_eq!(rmap, "0x8000000");
         let cap = |name| attribute(&text, "cap_untyped", ("count", "4"), name);
         assert_eq!(cap("size"), "0x4000000");
-    }
-
-    #[test]
-    fn more_processors() {
-        let changes = Changes {
-            vcpus: Some(3),
-            cores: Some(2),
-            ..Changes::default()
-        };
-        let text = change(LINUX, &changes).unwrap();
-        let document = Document::parse(&text).unwrap();
-        let second = attribute(&text, "vcpu", ("id", "1"), "cpu");
-        assert_eq!(second, "1");
-        let ids: Vec<_> = document
-            .descendants()
-            .filter(|n| n.has_tag_name("vcpu"))
-            .filter_map(|n| n.attribute("id"))
-            .collect();
-        assert_eq!(ids, ["0", "1", "2"]);
-        let views = ("vaddr", "0x1_0000_0000");
-        assert_eq!(attribute(&text, "cap_gspace_view", views, "count"), "10");
-        assert!(change(&text, &changes).is_err());
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod description;
 mod fetch;
 mod initramfs;
 mod packages;
+mod spread;
+mod xml;
 
 use crate::error::{Error, Result, copy, read, read_bytes, write};
 use crate::plan::Alterations;
@@ -45,8 +47,9 @@ pub struct Options {
     /// The guest's processors, 1 to 64.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     guest_vcpus: Option<u32>,
-    /// Cores that they are spread over in turn: one, if this is left out. `--smp` must be as many.
-    #[arg(long, value_name = "COUNT", requires = "guest_vcpus", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Cores that they are spread over in turn, at most 4: as many as the machine has, if this is left
+    /// out. The guest's servers get an instance on each.
+    #[arg(long, value_name = "COUNT", requires = "guest_vcpus", value_parser = clap::value_parser!(u32).range(1..=4))]
     guest_cores: Option<u32>,
     /// Run a command in the guest: its output and its exit status are ours.
     #[arg(long, value_name = "COMMAND")]
@@ -70,6 +73,16 @@ pub struct Additions {
 }
 
 impl Options {
+    /// The same, with the guest's processors spread over the machine's cores unless the user has
+    /// said over how many.
+    pub fn on_cores(mut self, smp: u32) -> Self {
+        if self.guest_vcpus.is_some() {
+            let most = partita_guest_protocol::channel::INSTANCES as u32;
+            self.guest_cores.get_or_insert(smp.min(most));
+        }
+        self
+    }
+
     fn any(&self) -> bool {
         self.guest_kernel.is_some()
             || self.guest_initrd.is_some()
