@@ -190,7 +190,11 @@ impl<'a> Builder<'a> {
         }
         let names: Vec<&str> = packages.iter().map(|(name, _)| *name).collect();
         if !names.is_empty() {
-            for ((_, image), program) in packages.iter().zip(self.programs(variant, &names)?) {
+            for ((_, image), program) in
+                packages
+                    .iter()
+                    .zip(self.programs_with(variant, &names, &system.environment)?)
+            {
                 copy(&program, &programs.join(image))?;
             }
         }

@@ -88,15 +88,19 @@ enum Verb {
 
 #[derive(Args)]
 struct TestArgs {
-    /// Only QEMU tests whose name contains this; no static checks.
+    /// Only checks and tests whose name contains this, such as `host tests`, `linux`, `suite-kernel`.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     filter: Option<String>,
     /// Everything but QEMU.
     #[arg(long)]
     no_qemu: bool,
-    /// The long tests too.
-    #[arg(long)]
-    soak: bool,
+    /// The long forms of all tests, and with a LENGTH such as 90m or 8h, round after round until that is
+    /// over. What has come of each test is in target/test-logs/soak.json, too.
+    #[arg(long, value_name = "LENGTH", num_args = 0..=1, value_parser = test::soak::length)]
+    soak: Option<Option<Duration>>,
+    /// Run every QEMU test so often.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: Option<u32>,
     /// Run every QEMU test with this many cores.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     smp: Option<u32>,
@@ -218,14 +222,16 @@ fn go(cli: &Cli) -> Result<()> {
             need(&[Need::Build, Need::Run, Need::Test])?;
             let choice = plan::Choice {
                 filter: args.filter.clone(),
-                soak: args.soak,
+                soak: args.soak.is_some(),
                 smp: args.smp,
+                repeat: args.repeat,
             };
             let options = test::Options {
                 choice,
                 no_qemu: args.no_qemu,
                 parallel: args.parallel,
                 download: !cli.no_install,
+                length: args.soak.flatten(),
             };
             test::run(&workspace, &options)
         }

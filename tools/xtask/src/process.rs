@@ -159,6 +159,14 @@ fn failed(command: &Command, what: &str, status: ExitStatus) -> Error {
     }
 }
 
+/// What a program says in one line; None unless it does and ends well.
+pub fn said(command: &mut Command) -> Option<String> {
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    let output = command.output().ok().filter(|o| o.status.success())?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().to_string()).filter(|line| !line.is_empty())
+}
+
 /// Runs a program and returns what it writes to standard output; its errors go to ours.
 pub fn output(command: &mut Command, what: &str) -> Result<String> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result, read, write};
 use crate::workspace::Workspace;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The default system: `system.xml` at the top of the checkout.
@@ -24,6 +25,8 @@ pub struct System {
     pub has_guest: bool,
     /// Memory of the machine, bytes; the board's default if there is none.
     pub memory: Option<u64>,
+    /// Environment variables that its programs are compiled with.
+    pub environment: BTreeMap<String, String>,
 }
 
 impl System {
@@ -68,6 +71,7 @@ impl System {
             guests: Vec::new(),
             has_guest: false,
             memory: None,
+            environment: BTreeMap::new(),
         })
     }
 
@@ -86,6 +90,7 @@ impl System {
             guests: self.guests.clone(),
             has_guest: self.has_guest,
             memory: self.memory,
+            environment: self.environment.clone(),
         })
     }
 

@@ -215,6 +215,8 @@ pub fn altered(
     alterations: &Alterations,
     download: bool,
 ) -> Result<System> {
+    let mut system = system;
+    system.environment.clone_from(&alterations.environment);
     let options = Options {
         guest_kernel: alterations.guest_kernel.clone(),
         guest_memory: optional_size(alterations.guest_memory.as_deref())?,

@@ -8,15 +8,20 @@
 //! [package.metadata.suite]
 //! boards = ["qemu_powernv9"]        # default
 //! configs = ["release", "debug"]    # default
-//! smp = [1, 2]                      # default [1]: one run for each
+//! smp = [1, 2]                      # default [1]: one job for each
 //! memory = "2G"                     # default
 //! timeout = 300                     # seconds in all, default 300
 //! silence = 60                      # seconds without output, default 60
 //! icount = true                     # time counted in instructions on one core, default true
-//! soak = false                      # true: only with --soak
-//! soak_timeout = 300                # seconds in all with --soak, default: timeout
-//! soak_environment = {}             # environment variables to compile it with for --soak
+//! environment = {}                  # environment variables to compile it with
+//! repeat = 1                        # how often it runs, default 1
+//! soak_only = false                 # true: only with --soak
+//! soak = { timeout = 900, environment = { CALLS = "2000000", SEED = "{run}" } }
 //! ```
+//!
+//! `soak` is what is different with `--soak`: its members replace those of the table; `repeat` is 10 there
+//! unless `soak` says otherwise. In values of the environment, `{run}` is the number of the run, from 1; in a
+//! guest's arguments, in a test's `guest_append` and in its `exec` too.
 //!
 //! A program package below `tests/guests` is the kernel of a guest of the default system, and prints as
 //! a suite does:
@@ -31,8 +36,7 @@
 //! machine_memory = "2G"    # default
 //! timeout = 300            # seconds in all, default 300
 //! silence = 60             # seconds without output, default 60
-//! icount = true            # as above, default true
-//! soak = false             # true: only with --soak
+//! icount = true            # as above, default true; environment, repeat, soak_only and soak too
 //! ```
 //!
 //! `tests/systems.toml` holds the tests of whole systems in the same words, with one board, one
@@ -56,9 +60,15 @@
 //! status = 7                 # exit status that the command must have, default 0
 //! fails = "kernel panicked"  # or: what is said of a guest that does not get so far
 //! ```
+//!
+//! Its long form may alter more of it: `soak = { repeat = 3, alter = { exec = "sh /share/long.sh" } }`.
+
+mod dialogue;
+mod tables;
+
+pub use dialogue::{CommandEnd, Dialogue, Next, Progress};
 
 use crate::error::{Error, Result, read_toml};
-use crate::qemu;
 use crate::toolchain::Variant;
 use crate::workspace::{Package, Workspace};
 use serde::Deserialize;
@@ -66,6 +76,7 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+use tables::{Forms, GuestTable, SuiteTable, SystemTest, SystemsFile, default_board};
 
 /// The system whose guest a guest program is.
 pub const GUEST_SYSTEM: &str = "linux";
@@ -89,6 +100,26 @@ pub struct Job {
     pub timeout: Duration,
     /// Longest time without output.
     pub silence: Duration,
+    /// How often it is booted.
+    pub repeat: u32,
+}
+
+impl Job {
+    /// The same as it is in one of its runs, which are counted from 1.
+    pub fn in_run(&self, run: u32) -> Job {
+        let mut job = self.clone();
+        let number = |text: &mut String| *text = text.replace("{run}", &run.to_string());
+        let environment = match &mut job.subject {
+            Subject::Suite { environment, .. } => environment,
+            Subject::Guest { alterations, .. } | Subject::System { alterations, .. } => {
+                number(&mut alterations.guest_append);
+                alterations.exec.iter_mut().for_each(number);
+                &mut alterations.environment
+            }
+        };
+        environment.values_mut().for_each(number);
+        job
+    }
 }
 
 /// What is booted.
@@ -146,6 +177,8 @@ pub struct Alterations {
     pub replace: BTreeMap<String, String>,
     /// Files of the checkout with elements that are added ([`crate::guest::Additions`]).
     pub add: Vec<String>,
+    /// Environment variables that its programs are compiled with.
+    pub environment: BTreeMap<String, String>,
 }
 
 impl Alterations {
@@ -155,191 +188,33 @@ impl Alterations {
     }
 }
 
-/// What a system must say, and what it is told.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dialogue {
-    /// In order.
-    pub steps: Vec<Step>,
-    /// Output that fails the test.
-    pub never: Vec<String>,
-    /// Whether QEMU must end by itself.
-    pub powers_off: bool,
-    /// What must become of the alterations' command; the steps are then about its output.
-    pub end: CommandEnd,
-    /// Whether the kernel's snapshot in the output must be the image's capability distribution.
-    pub snapshot: bool,
-}
-
-/// How the guest's command must end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CommandEnd {
-    /// With this exit status.
-    Status(u8),
-    /// Not at all: what is said of the guest has this text in it.
-    Fails(String),
-}
-
-impl Default for CommandEnd {
-    fn default() -> Self {
-        Self::Status(0)
-    }
-}
-
-/// A step of a dialogue.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum Step {
-    /// Wait for this text after that of the step before.
-    Expect(String),
-    /// Type this.
-    Send(String),
-}
-
-#[derive(Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct SuiteTable {
-    boards: Vec<String>,
-    configs: Vec<String>,
-    smp: Vec<u32>,
-    memory: String,
-    timeout: u64,
-    /// Count time in instructions when there is one core.
-    icount: bool,
-    silence: u64,
-    soak: bool,
-    soak_timeout: Option<u64>,
-    soak_environment: BTreeMap<String, String>,
-}
-
-impl Default for SuiteTable {
-    fn default() -> Self {
-        Self {
-            boards: vec!["qemu_powernv9".into()],
-            configs: vec!["release".into(), "debug".into()],
-            smp: vec![1],
-            memory: qemu::MEMORY.into(),
-            timeout: 300,
-            icount: true,
-            silence: 60,
-            soak: false,
-            soak_timeout: None,
-            soak_environment: BTreeMap::new(),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct GuestTable {
-    configs: Vec<String>,
-    memory: String,
-    backing: Option<String>,
-    vcpus: u32,
-    arguments: String,
-    machine_memory: String,
-    timeout: u64,
-    silence: u64,
-    icount: bool,
-    soak: bool,
-}
-
-impl Default for GuestTable {
-    fn default() -> Self {
-        Self {
-            configs: vec!["release".into()],
-            memory: "64M".into(),
-            backing: None,
-            vcpus: 1,
-            arguments: String::new(),
-            machine_memory: qemu::MEMORY.into(),
-            timeout: 300,
-            silence: 60,
-            icount: true,
-            soak: false,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SystemsFile {
-    #[serde(default)]
-    test: Vec<SystemTest>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SystemTest {
-    name: String,
-    system: String,
-    #[serde(default = "default_board")]
-    board: String,
-    #[serde(default = "default_config")]
-    config: String,
-    #[serde(default = "default_smp")]
-    smp: u32,
-    memory: Option<String>,
-    #[serde(default = "default_timeout")]
-    timeout: u64,
-    #[serde(default = "default_silence")]
-    silence: u64,
-    #[serde(default)]
-    soak: bool,
-    steps: Vec<Step>,
-    #[serde(default)]
-    never: Vec<String>,
-    /// Exit status of the alterations' command.
-    #[serde(default)]
-    status: u8,
-    /// What is said of a guest that does not get to the end of the command.
-    fails: Option<String>,
-    #[serde(default)]
-    powers_off: bool,
-    #[serde(default)]
-    snapshot: bool,
-    #[serde(default)]
-    alter: Alterations,
-}
-
-fn default_board() -> String {
-    "qemu_powernv9".into()
-}
-fn default_config() -> String {
-    "debug".into()
-}
-fn default_smp() -> u32 {
-    1
-}
-fn default_timeout() -> u64 {
-    120
-}
-fn default_silence() -> u64 {
-    60
-}
-
 /// What the user wants of the plan.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
     /// Only jobs whose name contains this.
     pub filter: Option<String>,
-    /// The long ones too.
+    /// The long forms, and those that have no other.
     pub soak: bool,
     /// Every job with this many cores.
     pub smp: Option<u32>,
+    /// Every job so often.
+    pub repeat: Option<u32>,
 }
 
 /// Every job that the checkout defines and the user wants, in a fixed order.
 pub fn jobs(workspace: &Workspace, choice: &Choice) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
     for package in below(workspace, "tests/suites") {
-        let table: SuiteTable = metadata(package, "suite")?.unwrap_or_default();
-        if !table.soak || choice.soak {
-            jobs.extend(suite_jobs(&package.name, &table, choice));
+        let table = metadata::<SuiteTable>(package, "suite")?.unwrap_or_default();
+        let table = table.choose(choice.soak);
+        if !table.soak_only || choice.soak {
+            jobs.extend(suite_jobs(&package.name, &table, choice.smp));
         }
     }
     for package in below(workspace, "tests/guests") {
-        if let Some(table) = metadata::<GuestTable>(package, "guest")?
-            && (!table.soak || choice.soak)
+        let table = metadata::<GuestTable>(package, "guest")?;
+        if let Some(table) = table.map(|t| t.choose(choice.soak))
+            && (!table.soak_only || choice.soak)
         {
             jobs.extend(guest_jobs(&package.name, &table, choice.smp));
         }
@@ -347,8 +222,16 @@ pub fn jobs(workspace: &Workspace, choice: &Choice) -> Result<Vec<Job>> {
     let path = workspace.root.join("tests/systems.toml");
     if path.is_file() {
         let file: SystemsFile = read_toml(&path)?;
-        let wanted = file.test.into_iter().filter(|t| !t.soak || choice.soak);
-        jobs.extend(wanted.map(|t| system_job(t, choice.smp)));
+        for test in file.test {
+            let test = system_test(test).map_err(|why| Error::Content {
+                path: path.clone(),
+                why,
+            })?;
+            let test = test.choose(choice.soak);
+            if !test.soak_only || choice.soak {
+                jobs.push(system_job(test, choice.smp));
+            }
+        }
     }
     jobs.retain(|job| {
         choice
@@ -356,7 +239,31 @@ pub fn jobs(workspace: &Workspace, choice: &Choice) -> Result<Vec<Job>> {
             .as_ref()
             .is_none_or(|f| job.name.contains(f.as_str()))
     });
+    if let Some(repeat) = choice.repeat {
+        jobs.iter_mut().for_each(|job| job.repeat = repeat);
+    }
     Ok(jobs)
+}
+
+/// Environment variables that the packages want for the long form of their tests on the host.
+pub fn host_soak(workspace: &Workspace) -> Result<BTreeMap<String, String>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Table {
+        environment: BTreeMap<String, String>,
+    }
+    let mut environment = BTreeMap::new();
+    for package in &workspace.packages {
+        if let Some(table) = metadata::<Table>(package, "host_soak")? {
+            environment.extend(table.plain.environment);
+        }
+    }
+    Ok(environment)
+}
+
+fn system_test(table: serde_json::Value) -> std::result::Result<Forms<SystemTest>, String> {
+    let name = table["name"].as_str().unwrap_or("?").to_string();
+    Forms::read(table).map_err(|why| format!("test `{name}`: {why}"))
 }
 
 /// The packages below a folder of the checkout.
@@ -369,17 +276,13 @@ fn below<'a>(workspace: &'a Workspace, folder: &str) -> impl Iterator<Item = &'a
 }
 
 /// A table of a package's `[package.metadata]`.
-fn metadata<T: DeserializeOwned>(package: &Package, name: &str) -> Result<Option<T>> {
-    let Some(table) = package.metadata.get(name) else {
-        return Ok(None);
-    };
-    match serde_json::from_value(table.clone()) {
-        Ok(table) => Ok(Some(table)),
-        Err(e) => Err(Error::Content {
-            path: package.folder.join("Cargo.toml"),
-            why: format!("package.metadata.{name}: {e}"),
-        }),
-    }
+fn metadata<T: DeserializeOwned>(package: &Package, name: &str) -> Result<Option<Forms<T>>> {
+    let table = package.metadata.get(name).cloned();
+    let forms = table.map(Forms::read).transpose();
+    forms.map_err(|why| Error::Content {
+        path: package.folder.join("Cargo.toml"),
+        why: format!("package.metadata.{name}: {why}"),
+    })
 }
 
 fn guest_jobs(package: &str, table: &GuestTable, smp: Option<u32>) -> Vec<Job> {
@@ -395,6 +298,7 @@ fn guest_jobs(package: &str, table: &GuestTable, smp: Option<u32>) -> Vec<Job> {
                 guest_backing: table.backing.clone(),
                 guest_vcpus: Some(table.vcpus),
                 guest_append: table.arguments.clone(),
+                environment: table.environment.clone(),
                 ..Alterations::default()
             },
         },
@@ -407,18 +311,13 @@ fn guest_jobs(package: &str, table: &GuestTable, smp: Option<u32>) -> Vec<Job> {
         icount: smp == 1 && table.icount,
         timeout: Duration::from_secs(table.timeout),
         silence: Duration::from_secs(table.silence),
+        repeat: table.repeat,
     };
     table.configs.iter().map(job).collect()
 }
 
-fn suite_jobs(package: &str, table: &SuiteTable, choice: &Choice) -> Vec<Job> {
-    let cores = choice.smp.map_or_else(|| table.smp.clone(), |n| vec![n]);
-    let (timeout, environment) = if choice.soak {
-        let timeout = table.soak_timeout.unwrap_or(table.timeout);
-        (timeout, table.soak_environment.clone())
-    } else {
-        (table.timeout, BTreeMap::new())
-    };
+fn suite_jobs(package: &str, table: &SuiteTable, smp: Option<u32>) -> Vec<Job> {
+    let cores = smp.map_or_else(|| table.smp.clone(), |n| vec![n]);
     let mut jobs = Vec::new();
     for board in &table.boards {
         for config in &table.configs {
@@ -427,7 +326,7 @@ fn suite_jobs(package: &str, table: &SuiteTable, choice: &Choice) -> Vec<Job> {
                     name: format!("{package}/{board}-{config}-{smp}"),
                     subject: Subject::Suite {
                         package: package.into(),
-                        environment: environment.clone(),
+                        environment: table.environment.clone(),
                     },
                     variant: Variant {
                         board: board.clone(),
@@ -437,8 +336,9 @@ fn suite_jobs(package: &str, table: &SuiteTable, choice: &Choice) -> Vec<Job> {
                     memory: Some(table.memory.clone()),
                     // Counted time does not depend on the load of this machine.
                     icount: smp == 1 && table.icount,
-                    timeout: Duration::from_secs(timeout),
+                    timeout: Duration::from_secs(table.timeout),
                     silence: Duration::from_secs(table.silence),
+                    repeat: table.repeat,
                 });
             }
         }
@@ -474,99 +374,58 @@ fn system_job(test: SystemTest, smp: Option<u32>) -> Job {
         icount: false,
         timeout: Duration::from_secs(test.timeout),
         silence: Duration::from_secs(test.silence),
-    }
-}
-
-/// How far a dialogue has come.
-#[derive(Debug, Default)]
-pub struct Progress {
-    step: usize,
-    position: usize,
-}
-
-/// What is to be done next in a dialogue.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Next<'a> {
-    /// Wait for more output.
-    Wait,
-    /// Type this.
-    Send(&'a str),
-    /// All steps are done.
-    Done,
-    /// This must not have been printed.
-    Forbidden(&'a str),
-}
-
-impl Progress {
-    /// Goes on as far as the console's `text` allows.
-    pub fn next<'a>(&mut self, dialogue: &'a Dialogue, text: &str) -> Next<'a> {
-        if let Some(found) = dialogue.never.iter().find(|n| text.contains(n.as_str())) {
-            return Next::Forbidden(found);
-        }
-        while let Some(step) = dialogue.steps.get(self.step) {
-            match step {
-                Step::Expect(wanted) => match text[self.position..].find(wanted.as_str()) {
-                    Some(at) => {
-                        self.position += at + wanted.len();
-                        self.step += 1;
-                    }
-                    None => return Next::Wait,
-                },
-                Step::Send(typed) => {
-                    self.step += 1;
-                    return Next::Send(typed);
-                }
-            }
-        }
-        Next::Done
-    }
-
-    /// What is being waited for.
-    pub fn waiting_for(&self, dialogue: &Dialogue) -> String {
-        match dialogue.steps.get(self.step) {
-            Some(Step::Expect(text)) => format!("`{text}` (step {})", self.step + 1),
-            _ => "the end".into(),
-        }
+        repeat: test.repeat,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::dialogue::Step;
     use super::*;
+
+    fn json(text: &str) -> serde_json::Value {
+        toml::from_str(text).unwrap()
+    }
 
     #[test]
     fn systems_file_is_read() {
-        let file: SystemsFile = toml::from_str(
-            r#"
-            [[test]]
+        let text = r#"
             name = "shell"
             system = "shell"
             steps = [{ expect = "> " }, { send = "help\r" }, { expect = "commands" }]
             never = ["MON|ERROR"]
             alter = { guest_memory = "64M", replace = { hpt = "other" } }
-            "#,
-        )
-        .unwrap();
-        let job = system_job(file.test.into_iter().next().unwrap(), None);
-        assert_eq!(job.name, "system shell/qemu_powernv9-debug-1");
-        let Subject::System {
-            dialogue,
-            alterations,
-            ..
-        } = job.subject
-        else {
-            panic!("a system")
-        };
-        assert!(alterations.any() && alterations.replace["hpt"] == "other");
-        assert_eq!(dialogue.steps[1], Step::Send("help\r".into()));
-        assert!(toml::from_str::<SystemsFile>("[[test]]\nname='x'\nsystem='x'\nstep=[]").is_err());
+            soak = { alter = { guest_memory = "128M" } }
+            "#;
+        let [plain, soak] = [false, true].map(|soak| {
+            let job = system_job(system_test(json(text)).unwrap().choose(soak), None);
+            assert_eq!(job.name, "system shell/qemu_powernv9-debug-1");
+            let Subject::System {
+                dialogue,
+                alterations,
+                ..
+            } = job.subject
+            else {
+                panic!("a system")
+            };
+            assert_eq!(dialogue.steps[1], Step::Send("help\r".into()));
+            assert_eq!(alterations.replace["hpt"], "other");
+            (job.repeat, alterations.guest_memory)
+        });
+        assert_eq!(plain, (1, Some("64M".into())));
+        assert_eq!(soak, (10, Some("128M".into())));
+        let wrong = system_test(json("name='x'\nsystem='x'\nstep=[]")).unwrap_err();
+        assert!(
+            wrong.starts_with("test `x`: unknown field `step`"),
+            "{wrong}"
+        );
     }
 
     #[test]
     fn suites_run_on_every_combination() {
         let table: SuiteTable =
             toml::from_str("boards = ['a', 'b']\nconfigs = ['release']\nsmp = [1, 2]").unwrap();
-        let jobs = suite_jobs("k", &table, &Choice::default());
+        let jobs = suite_jobs("k", &table, None);
         let names: Vec<_> = jobs.iter().map(|j| j.name.as_str()).collect();
         assert_eq!(
             names,
@@ -578,31 +437,25 @@ mod tests {
             ]
         );
         assert!(jobs[0].icount && !jobs[1].icount);
-        let four = Choice {
-            smp: Some(4),
-            ..Choice::default()
-        };
-        assert_eq!(suite_jobs("k", &table, &four).len(), 2);
+        assert_eq!(suite_jobs("k", &table, Some(4)).len(), 2);
     }
 
     #[test]
-    fn soaking_compiles_and_waits_differently() {
-        let table: SuiteTable =
-            toml::from_str("timeout = 9\nsoak_timeout = 99\nsoak_environment = { N = '1' }")
-                .unwrap();
-        let job = |soak| {
-            let choice = Choice {
-                soak,
-                ..Choice::default()
-            };
-            let job = suite_jobs("k", &table, &choice).remove(0);
-            let Subject::Suite { environment, .. } = job.subject else {
-                panic!("a suite")
-            };
-            (job.timeout.as_secs(), environment.get("N").cloned())
+    fn a_run_has_its_number() {
+        let table = json("environment = { SEED = 'x{run}' }");
+        let table = Forms::<SuiteTable>::read(table).unwrap().plain;
+        let job = suite_jobs("k", &table, None).remove(0);
+        let Subject::Suite { environment, .. } = job.in_run(12).subject else {
+            panic!("a suite")
         };
-        assert_eq!(job(false), (9, None));
-        assert_eq!(job(true), (99, Some("1".into())));
+        assert_eq!(environment["SEED"], "x12");
+        let table = json("arguments = 'seed={run}'");
+        let table = Forms::<GuestTable>::read(table).unwrap().plain;
+        let job = guest_jobs("g", &table, None).remove(0);
+        let Subject::Guest { alterations, .. } = job.in_run(3).subject else {
+            panic!("a guest program")
+        };
+        assert_eq!(alterations.guest_append, "seed=3");
     }
 
     #[test]
@@ -621,32 +474,5 @@ mod tests {
         assert_eq!(alterations.guest_memory.as_deref(), Some("1G"));
         assert!(jobs[0].icount);
         assert!(toml::from_str::<GuestTable>("boards = []").is_err());
-    }
-
-    #[test]
-    fn dialogue_goes_in_order() {
-        let dialogue = Dialogue {
-            steps: vec![
-                Step::Expect("one".into()),
-                Step::Send("x".into()),
-                Step::Expect("one".into()),
-            ],
-            never: vec!["PANIC".into()],
-            ..Dialogue::default()
-        };
-        let mut progress = Progress::default();
-        assert_eq!(progress.next(&dialogue, "o"), Next::Wait);
-        assert_eq!(progress.next(&dialogue, "one"), Next::Send("x"));
-        assert_eq!(
-            progress.next(&dialogue, "one"),
-            Next::Wait,
-            "the same text counts once"
-        );
-        assert_eq!(progress.waiting_for(&dialogue), "`one` (step 3)");
-        assert_eq!(progress.next(&dialogue, "one one"), Next::Done);
-        assert_eq!(
-            progress.next(&dialogue, "one one PANIC"),
-            Next::Forbidden("PANIC")
-        );
     }
 }
