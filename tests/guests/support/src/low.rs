@@ -4,9 +4,9 @@
 /// Where the trap areas of the vCPUs are, [`TRAP_STRIDE`] bytes each.
 pub const TRAP: usize = 0x3000;
 /// Bytes of a trap area.
-pub const TRAP_STRIDE: usize = 0x800;
+pub const TRAP_STRIDE: usize = 0x400;
 /// vCPUs that a program can use.
-pub const VCPUS: usize = 2;
+pub const VCPUS: usize = 4;
 /// Second copy of the interrupt vectors: where AIL = 3 delivers, at 0xc000_0000_0000_4000.
 pub const VECTORS_AIL: usize = 0x4000;
 /// Registers that are loaded before a piece of code runs ([`crate::registers`]).

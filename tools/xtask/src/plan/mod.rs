@@ -50,6 +50,7 @@
 //! steps = [{ expect = "hello, world" }, { send = "help\r" }]
 //! never = ["MON|ERROR"]    # output that fails the test
 //! powers_off = false       # true: QEMU must end by itself, with status 0
+//! icount = false           # true: time counted in instructions, all cores' on one host processor in turn
 //! snapshot = false         # true: what the kernel printed of its capabilities is compared with capdl.json
 //! ```
 //!
@@ -371,7 +372,7 @@ fn system_job(test: SystemTest, smp: Option<u32>) -> Job {
         },
         smp,
         memory: test.memory,
-        icount: false,
+        icount: test.icount,
         timeout: Duration::from_secs(test.timeout),
         silence: Duration::from_secs(test.silence),
         repeat: test.repeat,

@@ -183,6 +183,8 @@ pub struct SystemTest {
     #[serde(default)]
     pub powers_off: bool,
     #[serde(default)]
+    pub icount: bool,
+    #[serde(default)]
     pub snapshot: bool,
     #[serde(default)]
     pub alter: Alterations,
