@@ -127,7 +127,8 @@ mod program {
             LATEST.fetch_max(now, SeqCst);
         }
         seen.elapsed.store(now - from, SeqCst);
-        seen.stolen.store(stolen_ticks(vcpu) - stolen_before, SeqCst);
+        seen.stolen
+            .store(stolen_ticks(vcpu) - stolen_before, SeqCst);
         DONE.fetch_add(1, SeqCst);
     }
 
