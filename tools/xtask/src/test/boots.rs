@@ -110,7 +110,9 @@ impl<'a, 'b> Boots<'a, 'b> {
         let step = Step::new(name);
         let failures = tally.failures.len();
         // Several cores run in wall time: such a machine needs host processors of its own.
-        let (several, one): (Vec<_>, Vec<_>) = ready.iter().partition(|(job, _)| job.smp > 1);
+        let (several, one): (Vec<_>, Vec<_>) = ready
+            .iter()
+            .partition(|(job, _)| job.smp > 1 && !job.icount);
         let parallel = self.options.parallel.max(1);
         let results = Mutex::new((&mut self.record, &mut *tally));
         for (boots, workers) in [(one, parallel), (several, (parallel / 2).max(1))] {
