@@ -161,7 +161,10 @@ impl fmt::Display for Shown<'_> {
             }
             Cap::Hpt { addr, order, .. } => write!(f, "hpt at={addr:#x} bits={order:#x}"),
             Cap::HptGfns { addr, bits } => write!(f, "hpt_gfns at={addr:#x} bits={bits:#x}"),
-            Cap::VCpu(v) => object("vcpu", v.addr()),
+            Cap::VCpu { vcpu, rights } => {
+                object("vcpu", vcpu.addr())?;
+                write!(f, " rights={}", Rights(rights))
+            }
         }
     }
 }

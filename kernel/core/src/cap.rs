@@ -238,7 +238,11 @@ pub enum Cap {
         addr: u64,
         bits: u32,
     },
-    VCpu(Ref<Vcpu>),
+    /// READ: registers and times; WRITE: all else but GRANT_REPLY: its own entry and the dispatch counter.
+    VCpu {
+        vcpu: Ref<Vcpu>,
+        rights: CapRights,
+    },
 }
 
 const fn word(tag: u64, extra: u64, addr: u64) -> u64 {
@@ -325,7 +329,7 @@ impl Cap {
             }
             Cap::Hpt { addr, order, lpid } => (word(tag::HPT, u64::from(order), addr), lpid),
             Cap::HptGfns { addr, bits } => (word(tag::HPT_GFNS, u64::from(bits), addr), 0),
-            Cap::VCpu(v) => (word(tag::VCPU, 0, v.addr()), 0),
+            Cap::VCpu { vcpu, rights } => (word(tag::VCPU, rights.0, vcpu.addr()), 0),
         }
     }
 
@@ -435,7 +439,10 @@ impl Cap {
                 addr,
                 bits: extra as u32,
             }),
-            tag::VCPU => Ref::new(addr).map(Cap::VCpu),
+            tag::VCPU => Ref::new(addr).map(|vcpu| Cap::VCpu {
+                vcpu,
+                rights: CapRights::from_word(extra),
+            }),
             _ => None,
         };
         decoded.unwrap_or(Cap::Null)
@@ -476,7 +483,7 @@ impl Cap {
             Cap::GPageTable { addr, .. } => fixed(addr, T::GPageTable),
             Cap::Hpt { addr, order, .. } => Some((addr, 1 << order)),
             Cap::HptGfns { addr, bits } => Some((addr, 1 << bits)),
-            Cap::VCpu(v) => fixed(v.addr(), T::VCpu),
+            Cap::VCpu { vcpu, .. } => fixed(vcpu.addr(), T::VCpu),
             Cap::AsidPool { addr, .. } => Some((addr, 1 << 12)),
         }
     }

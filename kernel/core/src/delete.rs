@@ -182,7 +182,7 @@ impl<M: Machine> Kernel<'_, M> {
             }
             Cap::Hpt { addr, lpid, .. } => self.finalise_hpt(addr, lpid),
             Cap::HptGfns { addr, .. } => self.finalise_gfns(addr),
-            Cap::VCpu(v) => self.finalise_vcpu(v)?,
+            Cap::VCpu { vcpu, .. } => self.finalise_vcpu(vcpu)?,
             Cap::Null
             | Cap::Untyped(_)
             | Cap::Zombie(_)

@@ -131,7 +131,7 @@ impl<M: Machine> Kernel<'_, M> {
                 rights,
             } if rights.contains(partita_abi::CapRights::WRITE) => self.signal(ntfn, badge),
             // The timer inside a VCPU.
-            Cap::VCpu(v) => self.wake_vcpu(v),
+            Cap::VCpu { vcpu, .. } => self.wake_vcpu(vcpu),
             _ => {}
         }
     }

@@ -172,6 +172,10 @@ impl<'k, M: Machine> Kernel<'k, M> {
     fn quick_counter(&self, tcb: &Tcb, w0: u64) -> bool {
         const BIND: u64 = InvocationLabel::VCPUBindDispatchCounter as u64;
         const UNBIND: u64 = InvocationLabel::VCPUUnbindDispatchCounter as u64;
+        // The right is GrantReply.
+        if w0 & rights_bit::GRANT_REPLY << EXTRA_SHIFT == 0 {
+            return false;
+        }
         let gpr = &tcb.context.gpr;
         let info = MessageInfo(gpr[reg::INFO].get());
         let Some(v) = Ref::<Vcpu>::new(w0 & ADDR) else {

@@ -341,7 +341,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
             Cap::View(view) => self.invoke_view(slot, view, args),
             Cap::Hpt { addr, order, lpid } => self.invoke_hpt(slot, addr, order, lpid, args),
             Cap::HptGfns { .. } => Err(SysError::IllegalOperation.into()),
-            Cap::VCpu(v) => self.invoke_vcpu(v, args),
+            Cap::VCpu { vcpu, rights } => self.invoke_vcpu(vcpu, rights, args),
             Cap::VSpace { .. } => Err(SysError::IllegalOperation.into()),
             Cap::Null
             | Cap::Zombie(_)

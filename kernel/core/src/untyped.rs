@@ -207,7 +207,10 @@ impl<M: Machine> Kernel<'_, M> {
                 lpid: 0,
             },
             ObjectType::HptGfns => Cap::HptGfns { addr, bits },
-            ObjectType::VCpu => Cap::VCpu(Ref::new(addr)?),
+            ObjectType::VCpu => Cap::VCpu {
+                vcpu: Ref::new(addr)?,
+                rights: CapRights::ALL,
+            },
         })
     }
 }

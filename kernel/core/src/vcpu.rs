@@ -203,6 +203,18 @@ pub fn segment(esid: u64, vsid: u64) -> Option<(u64, u64)> {
     (esid & VALID != 0 && size_exists && page_exists).then_some((esid & ESID | VALID, vsid & VSID))
 }
 
+/// The right that an invocation needs in the VCPU's capability.
+fn right_for(label: InvocationLabel) -> CapRights {
+    use InvocationLabel as L;
+    match label {
+        L::VCPUReadRegisters | L::VCPUGetTimes => CapRights::READ,
+        L::VCPURequestEntry | L::VCPUBindDispatchCounter | L::VCPUUnbindDispatchCounter => {
+            CapRights::GRANT_REPLY
+        }
+        _ => CapRights::WRITE,
+    }
+}
+
 fn hypercall_index(number: u64) -> Option<usize> {
     if number & 3 != 0 {
         return None;
@@ -242,8 +254,16 @@ impl<'k, M: Machine> Kernel<'k, M> {
         }
     }
 
-    pub(crate) fn invoke_vcpu(&self, r: Ref<Vcpu>, args: &Args) -> Outcome<usize> {
+    pub(crate) fn invoke_vcpu(
+        &self,
+        r: Ref<Vcpu>,
+        rights: CapRights,
+        args: &Args,
+    ) -> Outcome<usize> {
         use InvocationLabel as L;
+        if !rights.contains(right_for(args.label)) {
+            return Err(SysError::InvalidCapability(0).into());
+        }
         let v = self.at(r);
         if args.label == L::VCPUBind {
             self.bind_vcpu(r, args)?;

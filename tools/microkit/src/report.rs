@@ -49,6 +49,7 @@ fn cap(model: &Model, cap: &Cap) -> String {
             format!("{name} ({}{badge})", rights(cap.rights))
         }
         Object::CNode { .. } => format!("{name} (guard bits {})", cap.badge & 63),
+        Object::VCpu(_) => format!("{name} ({})", rights(cap.rights)),
         Object::GSpace if cap.view => format!("view of {name} ({})", rights(cap.rights)),
         _ => name.into(),
     }

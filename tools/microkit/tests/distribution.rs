@@ -176,6 +176,9 @@ fn every_capability_has_the_rights_of_its_place() {
                         let channel = cap.badge & !PPC < 62 && cap.badge & PPC != 0;
                         assert_eq!((cap.rights.as_str(), channel), ("wp", true), "{place}");
                     }
+                    ("CNode", 330..394, "VCpu") if microkit => {
+                        assert_eq!(cap.rights, "rw", "{place}");
+                    }
                     ("Tcb", 5, "Endpoint") => {
                         // The monitor's badges are 1 + number; a parent's have the fault bit.
                         let fault = cap.badge & FAULT != 0 || cap.object == "ep_fault_monitor";

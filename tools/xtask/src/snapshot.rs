@@ -279,7 +279,7 @@ impl<'a> Comparison<'a> {
                 expected.push((cap.rights(), number("badge")));
                 found.push((live.rights().to_string(), live.number("badge")));
             }
-            "view" | "frame" => {
+            "view" | "frame" | "vcpu" => {
                 expected.push((cap.rights(), None));
                 found.push((live.rights().to_string(), None));
             }

@@ -129,7 +129,7 @@ fn any_cap() -> impl Strategy<Value = Cap> {
             lpid
         }),
         (address(16), 16u32..=34).prop_map(|(addr, bits)| Cap::HptGfns { addr, bits }),
-        object(12).prop_map(Cap::VCpu),
+        (object(12), rights(15)).prop_map(|(vcpu, rights)| Cap::VCpu { vcpu, rights }),
     ];
     prop_oneof![generic, arch, zombie()]
 }

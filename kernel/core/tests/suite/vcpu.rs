@@ -617,3 +617,49 @@ fn vcpu0111_segments_that_hardware_would_refuse_are_not_loaded() {
         assert_eq!(segment(V, llp), None, "no page size {llp:#x}");
     }
 }
+
+#[test]
+fn vcpu0130_each_invocation_needs_its_right() {
+    const COPY: u64 = CapRights::READ.0 | CapRights::WRITE.0 | CapRights::GRANT_REPLY.0;
+    let labels = [
+        (L::VCPUReadRegisters, CapRights::READ),
+        (L::VCPUGetTimes, CapRights::READ),
+        (L::VCPURequestEntry, CapRights::GRANT_REPLY),
+        (L::VCPUBindDispatchCounter, CapRights::GRANT_REPLY),
+        (L::VCPUUnbindDispatchCounter, CapRights::GRANT_REPLY),
+        (L::VCPUBind, CapRights::WRITE),
+        (L::VCPUSetRoute, CapRights::WRITE),
+        (L::VCPURouteHypercall, CapRights::WRITE),
+        (L::VCPURouteExit, CapRights::WRITE),
+        (L::VCPUWriteRegisters, CapRights::WRITE),
+        (L::VCPUPause, CapRights::WRITE),
+        (L::VCPUResume, CapRights::WRITE),
+        (L::VCPUKick, CapRights::WRITE),
+        (L::VCPUInject, CapRights::WRITE),
+        (L::VCPUSetInterruptLine, CapRights::WRITE),
+        (L::VCPUSetMode, CapRights::WRITE),
+    ];
+    let g = Guest::new();
+    for rights in (0..16).map(CapRights) {
+        let cap = g.rig.mint(g.vcpu, rights.0, 0);
+        for (label, needed) in labels {
+            if rights.contains(needed) {
+                // No argument: what it says is about these, or it is done.
+                let answer = g.rig.invoke(cap, label, &[], &[]);
+                if let Err((error, details)) = answer {
+                    let own = error == E::InvalidCapability && details[0] == 0;
+                    assert!(!own, "{label:?} with {rights:?}");
+                }
+            } else {
+                g.rig
+                    .refused(cap, label, &[0, 1, 0, 0], &[], E::InvalidCapability, &[0]);
+            }
+        }
+    }
+    // What is gone does not come back.
+    let entry = g.rig.mint(g.vcpu, CapRights::GRANT_REPLY.0, 0);
+    let again = g.rig.mint(entry, COPY, 0);
+    g.rig
+        .refused(again, L::VCPUPause, &[], &[], E::InvalidCapability, &[0]);
+    g.rig.ok(again, L::VCPURequestEntry, &[0], &[]);
+}

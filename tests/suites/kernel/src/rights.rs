@@ -3,7 +3,7 @@
 
 use crate::support::{call_once, receive_once, send_once};
 use partita_abi::{ErrorCode, FaultLabel, InvocationLabel, syscall};
-use sel4::{CPtr, CapRights, MessageInfo, arch, cap};
+use sel4::{CPtr, CapRights, MessageInfo, ObjectBlueprintArch, arch, cap};
 use testkit::{Case, Env, Helper, Kit, Outcome, check, check_eq, invoke};
 
 pub const CASES: &[Case] = &[
@@ -42,6 +42,10 @@ pub const CASES: &[Case] = &[
     Case {
         name: "IPCRIGHTS0009 notifications",
         body: notifications,
+    },
+    Case {
+        name: "VCPURIGHTS0001 each invocation of a vCPU needs its right",
+        body: vcpu,
     },
 ];
 
@@ -325,5 +329,40 @@ fn notifications(kit: &mut Kit) -> Outcome {
     check!(!thread.finished());
     blind.signal();
     check_eq!(ntfn.poll().1, 3);
+    Ok(())
+}
+
+fn vcpu(kit: &mut Kit) -> Outcome {
+    use InvocationLabel as L;
+    const READ: u64 = 2;
+    const WRITE: u64 = 1;
+    const ENTRY: u64 = 8;
+    let labels = [
+        (L::VCPUReadRegisters, READ),
+        (L::VCPUGetTimes, READ),
+        (L::VCPURequestEntry, ENTRY),
+        (L::VCPUBindDispatchCounter, ENTRY),
+        (L::VCPUUnbindDispatchCounter, ENTRY),
+        (L::VCPUSetRoute, WRITE),
+        (L::VCPUWriteRegisters, WRITE),
+        (L::VCPUPause, WRITE),
+        (L::VCPUKick, WRITE),
+        (L::VCPUInject, WRITE),
+    ];
+    // It has no thread: what the rights permit is refused for that.
+    let whole: cap::VCpu = kit.object(ObjectBlueprintArch::VCpu.into())?;
+    for bits in 0..16 {
+        let has = |right| bits & right != 0;
+        let rights = CapRights::new(has(ENTRY), false, has(READ), has(WRITE));
+        let some = kit.mint(whole, rights, 0)?;
+        for (label, right) in labels {
+            let answer = invoke(some.bits(), label, &[0, 1, 0, 0], &[]);
+            let error = match has(right) {
+                true => ErrorCode::IllegalOperation,
+                false => ErrorCode::InvalidCapability,
+            };
+            crate::support::refused(answer, error)?;
+        }
+    }
     Ok(())
 }

@@ -537,10 +537,15 @@ impl<'a> Builder<'a> {
                 .model
                 .add(format!("vcpu_{thread}"), Object::VCpu(Box::new(object)));
             let slot = |base: usize| base as u32 + u32::from(vcpu.id);
+            // It controls and reads it; its entries and its dispatch counter are somebody else's.
+            let own = CapRights::READ.union(CapRights::WRITE);
             self.model
                 .place(parent, slot(microkit::VCPU_TCB_BASE), Cap::full(tcb));
-            self.model
-                .place(parent, slot(microkit::VCPU_BASE), Cap::full(object));
+            self.model.place(
+                parent,
+                slot(microkit::VCPU_BASE),
+                Cap::minted(object, own, 0),
+            );
             vcpus.push(object);
         }
         Guest { gspace, hpt, vcpus }
@@ -603,9 +608,10 @@ impl<'a> Builder<'a> {
                 }
                 Cap::full(hpt)
             }
-            GrantKind::VCpu { vm, .. } => {
+            GrantKind::VCpu { vm, rights, .. } => {
                 for (slot, &vcpu) in slots.zip(&guests[vm].vcpus) {
-                    self.model.place(to.root, slot, Cap::full(vcpu));
+                    let cap = Cap::minted(vcpu, rights, 0);
+                    self.model.place(to.root, slot, cap);
                 }
                 return;
             }

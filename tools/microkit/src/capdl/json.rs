@@ -37,7 +37,9 @@ fn cap(model: &Model, c: &Cap) -> Value {
         Object::GSpace => simple("GSpace"),
         Object::Hpt { .. } => simple("Hpt"),
         Object::HptGfns { .. } => simple("HptGfns"),
-        Object::VCpu(_) => simple("VCpu"),
+        Object::VCpu(_) => json!({
+            "VCpu": { "object": object, "rights": rights(c.rights) }
+        }),
         Object::Untyped { .. } => simple("Untyped"),
         Object::Timer { .. } => simple("Timer"),
         Object::Platform => simple("PlatformControl"),

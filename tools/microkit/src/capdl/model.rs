@@ -168,7 +168,7 @@ pub enum Backing {
 pub struct Cap {
     /// To what.
     pub object: ObjectId,
-    /// With what rights. Only for endpoints, notifications and frames.
+    /// With what rights. Only for endpoints, notifications, frames, views and VCPUs.
     pub rights: CapRights,
     /// Badge of an endpoint or a notification, guard word of a CNode.
     pub badge: u64,

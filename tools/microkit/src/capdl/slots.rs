@@ -55,11 +55,15 @@ impl Object {
                 list.extend(bound.map(|cap| (tcb::BOUND_NOTIFICATION, cap)));
                 list
             }
-            Object::GuestTcb(t) => vec![
-                (tcb::FAULT_EP, t.fault),
-                (tcb::SC, Cap::full(t.sc)),
-                (tcb::VCPU, Cap::full(t.vcpu)),
-            ],
+            Object::GuestTcb(t) => {
+                let both = CapRights::READ.union(CapRights::WRITE);
+                let vcpu = Cap::minted(t.vcpu, both.union(CapRights::GRANT_REPLY), 0);
+                vec![
+                    (tcb::FAULT_EP, t.fault),
+                    (tcb::SC, Cap::full(t.sc)),
+                    (tcb::VCPU, vcpu),
+                ]
+            }
             Object::VCpu(v) => {
                 let mut list = vec![(0, Cap::full(v.tcb)), (1, Cap::full(v.gspace))];
                 let routes = v.routes.iter().map(|(endpoint, _)| *endpoint);

@@ -197,6 +197,7 @@ fn cap(model: &Model, c: &Cap) -> String {
             list.push(format!("guard: {:#x}", c.badge >> 6));
             list.push(format!("guard_size: {}", c.badge & 63));
         }
+        Object::VCpu(_) => list.push(rights(c.rights, false)),
         Object::GSpace if c.view => {
             list.push(rights(c.rights, false));
             list.push("view".into());

@@ -249,6 +249,8 @@ pub enum Problem {
     NotAPowerOfTwo { attribute: &'static str, value: u64 },
     #[error("attribute 'rights': '{0}' is neither 'r' nor 'rw'")]
     ViewRights(String),
+    #[error("attribute 'rights': '{0}' is not made of 'r', 'w' and 'e', each once")]
+    VcpuRights(String),
     #[error("more than {max} {what} of '{vm}'")]
     TooManyViews {
         what: &'static str,

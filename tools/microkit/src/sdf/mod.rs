@@ -15,6 +15,7 @@ pub use error::{Place, Problem, SdfError};
 pub use guest::{Endpoint, Route, Target, Vcpu, VirtualMachine};
 pub use parse::parse;
 
+use partita_abi::CapRights;
 use partita_capdl::Trigger;
 use std::sync::Arc;
 
@@ -176,6 +177,8 @@ pub enum GrantKind {
     VCpu {
         /// The virtual machine.
         vm: usize,
+        /// With these rights.
+        rights: CapRights,
         /// How many it has.
         count: u32,
     },

@@ -5,7 +5,7 @@ use super::attributes::Element;
 use super::guest::{Route, Target, Vcpu, VirtualMachine};
 use super::parse::{MAX_ID, MAX_PRIORITY, Parser};
 use super::{GrantKind, Map, MemoryRegion, Problem, SdfError, SetVarValue};
-use partita_abi::{address_space, limits, microkit};
+use partita_abi::{CapRights, address_space, limits, microkit};
 use partita_papr::HptOrder;
 use roxmltree::Node;
 use std::sync::Arc;
@@ -317,7 +317,8 @@ impl Parser<'_> {
         let allowed: &[&str] = match node.tag_name().name() {
             "cap_untyped" => &["slot", "size", "count", "setvar_size", "setvar_count"],
             "cap_cnode" => &["slot", "radix", "setvar_root"],
-            "cap_gspace" | "cap_vcpu" => &["slot", "vm"],
+            "cap_gspace" => &["slot", "vm"],
+            "cap_vcpu" => &["slot", "vm", "rights"],
             "cap_gspace_view" => &[
                 "slot",
                 "vm",
@@ -361,7 +362,11 @@ impl Parser<'_> {
             "cap_vcpu" => {
                 let vm = self.vm(&element, "vm")?;
                 let count = self.system.vms[vm].vcpus.len() as u32;
-                GrantKind::VCpu { vm, count }
+                let letters = element.required_text("rights")?;
+                let Some(rights) = vcpu_rights(letters) else {
+                    return Err(element.error(Problem::VcpuRights(letters.into())));
+                };
+                GrantKind::VCpu { vm, rights, count }
             }
             "cap_gspace_view" => {
                 let vm = self.vm(&element, "vm")?;
@@ -417,4 +422,22 @@ impl Parser<'_> {
             .map(|vaddr| element.aligned("vaddr", vaddr, page))
             .transpose()
     }
+}
+
+/// Rights to a VCPU: read it, control it (write), its entry and dispatch counter (grant reply).
+fn vcpu_rights(letters: &str) -> Option<CapRights> {
+    let mut rights = CapRights::NONE;
+    for letter in letters.chars() {
+        let right = match letter {
+            'r' => CapRights::READ,
+            'w' => CapRights::WRITE,
+            'e' => CapRights::GRANT_REPLY,
+            _ => return None,
+        };
+        if rights.contains(right) {
+            return None;
+        }
+        rights = rights.union(right);
+    }
+    (rights != CapRights::NONE).then_some(rights)
 }

@@ -493,7 +493,9 @@ impl Module {
             "gspace" => simple("GSpace"),
             "hpt" => simple("Hpt"),
             "hpt_gfns" => simple("HptGfns"),
-            "vcpu" => simple("VCpu"),
+            "vcpu" => json!({
+                "VCpu": { "object": target, "rights": rights }
+            }),
             other => panic!("capability to '{other}'"),
         }
     }

@@ -459,6 +459,7 @@ impl Model {
             Kind::Plain(ObjectType::Endpoint | ObjectType::Notification) => {
                 format!("{label} {rights} {:#x}", cap.badge)
             }
+            Kind::VCpu(_) => format!("{label} {rights}"),
             _ if cap.view => format!("view of {label} {rights}"),
             _ => label,
         };

@@ -8,7 +8,9 @@ fn main() {}
 
 #[cfg(target_arch = "powerpc64")]
 mod pd {
-    use sel4_microkit::{Handler, Infallible, debug_println, pd_name, protection_domain};
+    use sel4_microkit::{
+        ChannelSet, Handler, Infallible, debug_println, pd_name, protection_domain,
+    };
 
     #[protection_domain]
     fn init() -> HandlerImpl {
@@ -27,5 +29,10 @@ mod pd {
 
     impl Handler for HandlerImpl {
         type Error = Infallible;
+
+        /// The one with the serial port's interrupt gets it.
+        fn notified(&mut self, _channels: ChannelSet) -> Result<(), Infallible> {
+            Ok(())
+        }
     }
 }
