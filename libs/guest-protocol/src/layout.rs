@@ -52,12 +52,12 @@ pub const fn rev_bytes(order: HptOrder) -> u64 {
     pages(order.entries() * REV_BYTES)
 }
 
-/// `rmap`: one word for each page of guest memory.
+/// `rmap`: one word for each page that slots can have.
 pub const fn rmap_bytes(guest_bytes: u64) -> u64 {
     pages(guest_bytes.div_ceil(0x1000) * 8)
 }
 
-/// `dirty_log`: one bit for each page of guest memory, in 64-bit words, bit 0 of word 0 the first.
+/// `dirty_log`: one bit for each page that slots can have, in 64-bit words, bit 0 of word 0 the first.
 pub const fn dirty_log_bytes(guest_bytes: u64) -> u64 {
     pages(guest_bytes.div_ceil(0x1000 * 64) * 8)
 }

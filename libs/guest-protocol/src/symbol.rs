@@ -7,7 +7,8 @@
 //! | `slot_table` | memslots (rw), hpt, vpa (r) | address of the slot table |
 //! | `epoch` | hpt, vpa (rw) | address of the PD's own epoch word |
 //! | `epoch_0` to `epoch_9` | memslots (r) | addresses of the readers' epoch words, without gaps |
-//! | `guest_memory` | hpt, vpa, vcpu | bytes of guest memory |
+//! | `guest_memory` | vcpu | bytes of guest memory: of slot 0 |
+//! | `guest_memory` | hpt, vpa | end of the guest real addresses that slots can have |
 //! | `instance` | vpa, vcpu | number of the instance, from 0: its core |
 //! | `vpa_1` to `vpa_3` | vcpu | channel ids of further instances of vpa, if there are any |
 //! | `vcpu_count` | vpa, vcpu | vCPUs |

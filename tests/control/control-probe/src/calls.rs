@@ -216,6 +216,14 @@ pub fn abort() -> Got {
     call(channel::MEMSLOTS, memslots::ABORT, [])
 }
 
+/// Writes zeros into the guest's memory.
+pub fn zero(gpa: u64, bytes: u64) -> Outcome {
+    let words = [memslots::Source::Zeros as u64, 0, gpa, bytes];
+    let got = call(channel::MEMSLOTS, memslots::LOAD, words).ok("zeros")?;
+    got.must("zeros, all of them", got.words[0] == bytes)
+        .map(drop)
+}
+
 /// Has `memslots-revoker` take memory away.
 pub fn revoke() -> Got {
     call(channel::MEMSLOTS, 0x1000, [])

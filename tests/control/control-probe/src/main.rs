@@ -2,6 +2,7 @@
 //! In the place of `control`: it manages a running guest through the calls that `control` has, and checks
 //! what comes of it. Checks name the requirement.
 //!
+//! Where slots can lie behind the guest's memory (`max_memory`) it makes some come and go under the running guest.
 //! With the dirty log mapped (`dirty_log`) it goes through everything, for which the guest is Linux; with the
 //! chain heads mapped (`rmap`) it has the guest's memory taken away (`memslots-revoker`); without either it
 //! only pauses, kicks and resumes the guest, as fast as it can.
@@ -13,10 +14,13 @@ fn main() {}
 #[cfg(target_arch = "powerpc64")]
 mod calls;
 #[cfg(target_arch = "powerpc64")]
+mod running;
+#[cfg(target_arch = "powerpc64")]
 mod script;
 
 #[cfg(target_arch = "powerpc64")]
 mod pd {
+    use crate::running::running;
     use crate::script::{self, Out};
     use core::fmt::Write;
     use core::sync::atomic::AtomicU64;
@@ -39,7 +43,9 @@ mod pd {
         };
         let memory = *var!(guest_memory: u64 = 0);
         let log = *var!(dirty_log: usize = 0);
-        let result = if *var!(rmap: usize = 0) != 0 {
+        let result = if *var!(max_memory: u64 = 0) > memory {
+            running(memory, &mut out)
+        } else if *var!(rmap: usize = 0) != 0 {
             script::poison(&mut out)
         } else if log == 0 {
             script::pauses(&mut out)
@@ -53,7 +59,7 @@ mod pd {
         };
         match result {
             Ok(()) => out(format_args!("done")),
-            Err(wrong) => out(format_args!("WRONG: {wrong}")),
+            Err(wrong) => out(format_args!("{wrong}: WRONG")),
         }
         NullHandler::new()
     }

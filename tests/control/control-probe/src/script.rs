@@ -119,7 +119,7 @@ pub fn poison(out: &mut Out<'_>) -> Outcome {
 
 /// All of it, on a Linux guest.
 pub fn everything(memory: u64, log: DirtyLog<'_>, log_words: usize, out: &mut Out<'_>) -> Outcome {
-    let vpa = wait_for_vpa()?;
+    let (vpa, _) = wait_for_vpa()?;
     out(format_args!("S1.2: the guest has its VPA at {vpa:#x}"));
     invariants(out, "while it boots")?;
     areas(vpa)?;
@@ -148,17 +148,18 @@ pub fn everything(memory: u64, log: DirtyLog<'_>, log_words: usize, out: &mut Ou
     Ok(())
 }
 
-fn wait_for_vpa() -> Outcome<u64> {
+/// Waits until the guest has a VPA and an SLB shadow; their addresses.
+pub fn wait_for_vpa() -> Outcome<(u64, u64)> {
     let end = sel4::arch::timebase() + 200 * TIMEBASE_HZ;
     while sel4::arch::timebase() < end {
         let [vpa, slb] = [VPA_ADDR, VPA_SLB].map(|id| get(0, id));
-        let got = vpa.ok("S1.2 GET")?;
-        if got.words[0] != 0 && slb.ok("S1.2 GET")?.words[0] != 0 {
-            return Ok(got.words[0]);
+        let [vpa, slb] = [vpa.ok("S1.2 GET")?.words[0], slb.ok("S1.2 GET")?.words[0]];
+        if vpa != 0 && slb != 0 {
+            return Ok((vpa, slb));
         }
         sleep(20_000);
     }
-    check("the guest never registers a VPA", false, 0, 0).map(|()| 0)
+    check("the guest never registers a VPA", false, 0, 0).map(|()| (0, 0))
 }
 
 /// I1 to I7 on the live table, with the guest paused.

@@ -2,7 +2,7 @@
 //! Segments, page table entries and translation (SPEC 3.4 to 3.6).
 
 use crate::hypercall::{Answer, hypercall};
-use crate::machine::{Trap, execute, mfmsr, msr, mtmsrd};
+use crate::machine::{Executed, Trap, execute, execute_at, mfmsr, msr, mtmsrd};
 use crate::platform::Guest;
 use core::arch::asm;
 use partita_papr::hash::{SLB_ESID_V, Segment};
@@ -144,6 +144,17 @@ pub fn access(ea: u64, store: bool) -> Option<Trap> {
 pub fn jump(ea: u64) -> Option<Trap> {
     // mtctr r3; bctr
     with_translation(&[0x7c69_03a6, 0x4e80_0420], [ea, 0, 0, 0])
+}
+
+/// Runs the code at `code`, which ends with `blr`, with translation on.
+pub fn execute_translated(code: u64, gpr: [u64; 4]) -> Executed {
+    let before = mfmsr();
+    // SAFETY: the program is mapped where it is (`map_identity`).
+    unsafe { mtmsrd(before | msr::IR | msr::DR) };
+    let done = execute_at(code, gpr);
+    // SAFETY: as it was.
+    unsafe { mtmsrd(before) };
+    done
 }
 
 /// Runs instructions with translation on.

@@ -23,6 +23,8 @@ pub struct VirtualMachine {
     pub period: u64,
     /// Bytes of memory.
     pub memory: u64,
+    /// Where the guest real addresses end that slots can have, bytes: at least `memory`.
+    pub max_memory: u64,
     /// log2 of the bytes of the hash page table.
     pub hpt_order: u8,
     /// log2 of the page size of the virtual real mode area.

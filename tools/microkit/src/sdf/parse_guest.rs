@@ -24,12 +24,13 @@ const MAX_CNODE_RADIX: u64 = 20;
 const MAX_UNTYPED_BITS: u64 = 47;
 /// Slots of a root CNode that a domain can use.
 const MAX_COUNT: u64 = 63;
-const VM_ATTRIBUTES: [&str; 10] = [
+const VM_ATTRIBUTES: [&str; 11] = [
     "name",
     "priority",
     "budget",
     "period",
     "memory",
+    "max_memory",
     "hpt_order",
     "vrma_page",
     "kernel",
@@ -64,6 +65,10 @@ impl Parser<'_> {
         let (budget, period) = self.budget(&element, DEFAULT_BUDGET_US)?;
         let memory = element.required_number_in("memory", MEMORY_STEP, MAX_MEMORY)?;
         let memory = element.aligned("memory", memory, MEMORY_STEP)?;
+        let max_memory = match element.number_in("max_memory", memory, MAX_MEMORY)? {
+            Some(end) => element.aligned("max_memory", end, MEMORY_STEP)?,
+            None => memory,
+        };
         let natural = (memory / 64).next_power_of_two().ilog2() as u8;
         let hpt_order = element
             .number_in("hpt_order", MIN_ORDER.into(), MAX_ORDER.into())?
@@ -111,6 +116,7 @@ impl Parser<'_> {
             budget,
             period,
             memory,
+            max_memory,
             hpt_order,
             vrma_bits,
             kernel,
@@ -286,6 +292,7 @@ impl Parser<'_> {
         let number = SetVarValue::Number;
         let value = match what {
             "memory" => number(vm.memory),
+            "max_memory" => number(vm.max_memory),
             "hpt_order" => number(vm.hpt_order.into()),
             "vrma_page" => number(1 << vm.vrma_bits),
             "cpu" => number(self.system.pds[pd].cpu.into()),
@@ -299,8 +306,8 @@ impl Parser<'_> {
                     return Err(element.error(Problem::NotOneOf {
                         attribute: "value",
                         value: what.into(),
-                        known: "memory, hpt_order, vrma_page, vcpus, cpu, kernel_size, \
-                                initrd_size, cmdline_size",
+                        known: "memory, max_memory, hpt_order, vrma_page, vcpus, cpu, \
+                                kernel_size, initrd_size, cmdline_size",
                     }));
                 }
             },

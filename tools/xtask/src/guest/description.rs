@@ -23,6 +23,8 @@ pub struct Changes {
     pub memory: Option<u64>,
     /// Memory behind the guest's, bytes, if it is less: pages are found when they are touched.
     pub backing: Option<u64>,
+    /// Where the addresses of its slots end, bytes, if not with its memory.
+    pub max_memory: Option<u64>,
     /// Processors, at least 1.
     pub vcpus: Option<u32>,
     /// Cores that they are spread over, 1 if it is left out; each has an instance of the guest's servers.
@@ -78,7 +80,8 @@ pub fn change(text: &str, changes: &Changes) -> Result<String, String> {
     }
     if let Some(memory) = changes.memory {
         let backing = changes.backing.unwrap_or(memory);
-        resize(&document, memory, backing, &mut edits)?;
+        let end = changes.max_memory.unwrap_or(memory);
+        resize(&document, memory, backing, end, &mut edits)?;
     }
     let text = edits.apply(text);
     match changes.vcpus {
@@ -144,10 +147,19 @@ fn machine<'a>(document: &'a Document<'a>) -> Result<Node<'a, 'a>, String> {
     }
 }
 
-/// A guest of `memory` bytes with `backing` bytes behind them; the table suits the latter.
-fn resize(document: &Document, memory: u64, backing: u64, edits: &mut Edits) -> Result<(), String> {
-    if memory == 0 || !memory.is_multiple_of(MEMORY_UNIT) {
-        return Err(format!("guest memory {memory:#x}: no multiple of 16 MiB"));
+/// A guest of `memory` bytes with `backing` bytes behind them, whose slots can lie below `end`; the table suits
+/// what is behind it.
+fn resize(
+    document: &Document,
+    memory: u64,
+    backing: u64,
+    end: u64,
+    edits: &mut Edits,
+) -> Result<(), String> {
+    if memory == 0 || !(memory | end).is_multiple_of(MEMORY_UNIT) || end < memory {
+        return Err(format!(
+            "guest memory {memory:#x} up to {end:#x}: no multiples of 16 MiB"
+        ));
     }
     let vm = machine(document)?;
     let name = vm.attribute("name").unwrap_or_default();
@@ -156,6 +168,9 @@ fn resize(document: &Document, memory: u64, backing: u64, edits: &mut Edits) -> 
         HptOrder::new(order).ok_or_else(|| format!("guest memory {memory:#x}: too much"))?;
     let (size, count) = untyped(backing);
     edits.set(&vm, "memory", &hex(memory));
+    if end != memory || vm.has_attribute("max_memory") {
+        edits.set(&vm, "max_memory", &hex(end));
+    }
     edits.set(&vm, "hpt_order", &order.to_string());
     let regions = [
         (
@@ -163,8 +178,8 @@ fn resize(document: &Document, memory: u64, backing: u64, edits: &mut Edits) -> 
             layout::page_state_bytes_of(size * count, memory),
         ),
         ("rev", layout::rev_bytes(table)),
-        ("rmap", layout::rmap_bytes(memory)),
-        ("dirty_log", layout::dirty_log_bytes(memory)),
+        ("rmap", layout::rmap_bytes(end)),
+        ("dirty_log", layout::dirty_log_bytes(end)),
     ];
     for (name, bytes) in regions {
         enlarge(document, name, bytes, edits)?;
@@ -267,6 +282,32 @@ mod tests {
     }
 
     #[test]
+    fn addresses_for_more_slots() {
+        let changes = Changes {
+            memory: Some(64 << 20),
+            max_memory: Some(4 << 30),
+            ..Changes::default()
+        };
+        let text = change(LINUX, &changes).unwrap();
+        let vm = ("name", "linux");
+        assert_eq!(
+            attribute(&text, "virtual_machine", vm, "memory"),
+            "0x4000000"
+        );
+        let end = attribute(&text, "virtual_machine", vm, "max_memory");
+        assert_eq!(end, "0x100000000");
+        let region = |name| attribute(&text, "memory_region", ("name", name), "size");
+        assert_eq!(region("rmap"), "0x800000");
+        assert_eq!(region("dirty_log"), "0x20000");
+        let less = Changes {
+            memory: Some(64 << 20),
+            max_memory: Some(32 << 20),
+            ..Changes::default()
+        };
+        assert!(change(LINUX, &less).is_err());
+    }
+
+    #[test]
     fn untyped_holds_the_memory() {
         for units in 1..300 {
             let memory = units * MEMORY_UNIT;
@@ -300,7 +341,7 @@ mod tests {
             };
             change(text, &changes).unwrap_err()
         };
-        assert!(memory(1 << 20, LINUX).contains("multiple of 16 MiB"));
+        assert!(memory(1 << 20, LINUX).contains("multiples of 16 MiB"));
         assert!(memory(1 << 30, "<system/>").contains("one guest"));
         let bare = r#"<system><virtual_machine name="x" kernel="k"/></system>"#;
         assert_eq!(

@@ -44,6 +44,9 @@ pub struct Options {
     /// The memory behind --guest-memory, if it is less: pages are found when they are touched.
     #[arg(long, value_name = "SIZE", value_parser = size, requires = "guest_memory")]
     guest_backing: Option<u64>,
+    /// Where the addresses of its slots end, if some are added while it runs: a multiple of 16 MiB.
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "guest_memory")]
+    guest_max_memory: Option<u64>,
     /// The guest's processors, 1 to 64.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     guest_vcpus: Option<u32>,
@@ -198,6 +201,7 @@ pub fn prepare(
     let changes = description::Changes {
         memory: options.guest_memory,
         backing: options.guest_backing,
+        max_memory: options.guest_max_memory,
         vcpus: options.guest_vcpus,
         cores: options.guest_cores,
         append: options.guest_append.clone().unwrap_or_default(),
@@ -221,6 +225,7 @@ pub fn altered(
         guest_kernel: alterations.guest_kernel.clone(),
         guest_memory: optional_size(alterations.guest_memory.as_deref())?,
         guest_backing: optional_size(alterations.guest_backing.as_deref())?,
+        guest_max_memory: optional_size(alterations.guest_max_memory.as_deref())?,
         guest_vcpus: alterations.guest_vcpus,
         guest_cores: alterations.guest_cores,
         guest_package: alterations.guest_packages.clone(),

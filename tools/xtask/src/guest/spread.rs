@@ -215,7 +215,7 @@ impl<'a> Servers<'a> {
                <map mr="{mr}" vaddr="{vaddr}" perms="rw" setvar_vaddr="vm_state" />
                <setvar symbol="vcpu_count" vm="{vm}" value="vcpus" />
                <setvar symbol="instance" vm="{vm}" value="cpu" />
-               <cspace><cap_vcpu slot="{slot}" vm="{vm}" /></cspace>
+               <cspace><cap_vcpu slot="{slot}" vm="{vm}" rights="rw" /></cspace>
                </protection_domain>"#
         ))
     }

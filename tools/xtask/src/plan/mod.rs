@@ -162,6 +162,8 @@ pub struct Alterations {
     pub guest_memory: Option<String>,
     /// The memory behind it, as `--guest-backing` takes it.
     pub guest_backing: Option<String>,
+    /// Where the addresses of its slots end, as `--guest-max-memory` takes it.
+    pub guest_max_memory: Option<String>,
     /// The guest's processors.
     pub guest_vcpus: Option<u32>,
     /// Cores that they are spread over.
