@@ -53,12 +53,17 @@ pub struct GSpace {
     pub gfns: Cell<u64>,
     /// dw0 of the partition-table entry.
     pub partition: Cell<u64>,
-    /// 1 while no vCPU may run: see the pin rule.
+    /// 1 while no vCPU may run, from the deletion of what an entry uses to the end of Clear or of the
+    /// table: see the pin rule.
     pub poisoned: Cell<u64>,
     /// 1 while all translated faults come to the hypervisor (VPM1).
     pub intercept: Cell<u64>,
     /// How far an interrupted Clear came, bytes.
     pub cleared: Cell<u64>,
+    /// 1 while pin counts include entries that are gone: only those of views count.
+    pub stale_pins: Cell<u64>,
+    /// How far an interrupted [`Kernel::count_pins_anew`] came, pieces of 2 MiB.
+    pub recounted: Cell<u64>,
     /// vCPUs of this guest.
     pub vcpus: Link<Vcpu>,
     /// Address spaces that see the real table: PID << 48 | address.
@@ -79,6 +84,14 @@ pub struct GPageTable {
     pub pins: [Cell<u32>; 512],
 }
 impl Object for GPageTable {}
+
+/// Where a table stands in a GSpace.
+enum Place<'k> {
+    /// For a GiB.
+    Gib(&'k Link<GPageTable>),
+    /// For 2 MiB: the entry of the GiB's table.
+    Piece(&'k Cell<u64>),
+}
 
 /// A page of a guest.
 #[derive(Clone, Copy)]
@@ -172,19 +185,61 @@ impl<M: Machine> Kernel<'_, M> {
         pins.set(pins.get().saturating_sub(1));
     }
 
-    /// Sets all pin counts to zero.
-    pub(crate) fn reset_pins(&self, g: &GSpace) {
-        for t in g.tables.iter().filter_map(Link::get) {
-            let t = self.at(t);
-            for (leaf, pins) in t.leaves.iter().zip(&t.pins) {
-                pins.set(0);
-                if let Some(inner) = inner_table(leaf.get()) {
-                    for pins in &self.at(inner).pins {
-                        pins.set(0);
-                    }
-                }
+    fn pinned(&self, g: &GSpace, leaf: &Leaf) -> bool {
+        if g.stale_pins.get() == 0 {
+            return self.pins(leaf).get() != 0;
+        }
+        let mut views = g.views.iter().filter(|v| v.place.get() != 0);
+        views.any(|v| {
+            self.leaf(g, v.gpa.get())
+                .is_some_and(|l| l.table == leaf.table && l.index == leaf.index)
+        })
+    }
+
+    /// The entries of the hash page table are gone, all at once: what they pinned is free now. The counts
+    /// follow when somebody next needs them ([`Self::count_pins_anew`]).
+    pub(crate) fn forget_pins(&self, g: &GSpace) {
+        g.stale_pins.set(1);
+        g.recounted.set(0);
+    }
+
+    /// Makes all pin counts those of the views. Preemptible; meanwhile there is no entry that could pin.
+    pub(crate) fn count_pins_anew(&self, g: &GSpace) -> Outcome {
+        if g.stale_pins.get() == 0 {
+            return Ok(());
+        }
+        let pieces = |table| self.at::<GPageTable>(table).leaves.iter();
+        loop {
+            let at = g.recounted.get() as usize;
+            let Some(table) = g.tables.get(at / 512) else {
+                break;
+            };
+            let Some(table) = table.get() else {
+                g.recounted.set((at / 512 + 1) as u64 * 512);
+                continue;
+            };
+            if at.is_multiple_of(512) {
+                self.at(table).pins.iter().for_each(|p| p.set(0));
+            }
+            // Up to the next table of small pieces, and that one.
+            let mut rest = pieces(table).enumerate().skip(at % 512);
+            let inner = rest.find_map(|(i, leaf)| Some((i, inner_table(leaf.get())?)));
+            let next = inner.map_or(512, |(i, _)| i + 1);
+            g.recounted.set((at / 512 * 512 + next) as u64);
+            if let Some((_, inner)) = inner {
+                self.at(inner).pins.iter().for_each(|p| p.set(0));
+            }
+            self.preemption_point()?;
+        }
+        for view in &g.views {
+            if view.place.get() != 0
+                && let Some(leaf) = self.leaf(g, view.gpa.get())
+            {
+                self.pin(&leaf);
             }
         }
+        g.stale_pins.set(0);
+        Ok(())
     }
 
     pub(crate) fn invoke_lpid_control(&self, args: &Args) -> Outcome<usize> {
@@ -257,10 +312,8 @@ impl<M: Machine> Kernel<'_, M> {
                 if g.lpid.get() == 0 {
                     return Err(SysError::IllegalOperation.into());
                 }
-                if mapping
-                    .and_then(|m| m.lpid())
-                    .is_some_and(|l| self.gspace_of(l).is_some())
-                {
+                // Also if that GSpace is gone: the table has old entries until it is unmapped.
+                if mapping.is_some() {
                     return Err(SysError::InvalidCapability(0).into());
                 }
                 let Some(first) = g.tables.get((gpa >> 30) as usize) else {
@@ -293,8 +346,13 @@ impl<M: Machine> Kernel<'_, M> {
                 );
             }
             InvocationLabel::GPageTableUnmap => {
+                if !self.is_final(slot) {
+                    return Err(SysError::RevokeFirst.into());
+                }
                 if let Some(m) = mapping {
-                    if self.table_in_use(addr) {
+                    if let Some((r, _)) = self.place_of(addr, m)
+                        && self.table_in_use(self.at(r), addr, m)
+                    {
                         return Err(SysError::RevokeFirst.into());
                     }
                     self.remove_gpage_table(addr, m);
@@ -312,36 +370,48 @@ impl<M: Machine> Kernel<'_, M> {
         Ok(0)
     }
 
-    fn table_in_use(&self, addr: u64) -> bool {
-        let Some(t) = Ref::<GPageTable>::new(addr) else {
-            return false;
-        };
-        let t = self.at(t);
-        t.pins.iter().any(|p| p.get() != 0) || t.leaves.iter().any(|l| l.get() & TABLE != 0)
+    /// Where a table stands, if it still does.
+    fn place_of(&self, addr: u64, mapping: Mapping) -> Option<(Ref<GSpace>, Place<'_>)> {
+        let r = self.gspace_of(mapping.lpid()?)?;
+        let first = self.at(r).tables.get((mapping.vaddr >> 30) as usize)?;
+        let outer = first.get()?;
+        if outer.addr() == addr {
+            return Some((r, Place::Gib(first)));
+        }
+        let leaf = &self.at(outer).leaves[(mapping.vaddr >> 21) as usize & 511];
+        (leaf.get() == addr | TABLE).then_some((r, Place::Piece(leaf)))
     }
 
-    /// Takes a table out of its GSpace; whatever is pinned below poisons the hash page table first.
+    /// Whether a table that stands at `mapping` has a table below it, or pages that are pinned.
+    fn table_in_use(&self, g: &GSpace, addr: u64, mapping: Mapping) -> bool {
+        let Some(r) = Ref::<GPageTable>::new(addr) else {
+            return false;
+        };
+        let t = self.at(r);
+        let below = |at: u64| {
+            self.leaf(g, at)
+                .is_some_and(|l| l.table == r && at >= mapping.vaddr)
+        };
+        let pinned = match g.stale_pins.get() {
+            0 => t.pins.iter().any(|p| p.get() != 0),
+            _ => g
+                .views
+                .iter()
+                .any(|v| v.place.get() != 0 && below(v.gpa.get())),
+        };
+        pinned || t.leaves.iter().any(|l| l.get() & TABLE != 0)
+    }
+
+    /// Takes a table out of its GSpace, and empties it; whatever is pinned below poisons the hash page
+    /// table first.
     pub(crate) fn remove_gpage_table(&self, addr: u64, mapping: Mapping) {
-        if let Some(r) = mapping.lpid().and_then(|l| self.gspace_of(l)) {
-            let g = self.at(r);
-            let first = g.tables.get((mapping.vaddr >> 30) as usize);
-            let whole = first.and_then(Link::get).filter(|t| t.addr() == addr);
-            let leaf = first.and_then(Link::get).and_then(|t| {
-                let leaf = &self.at(t).leaves[(mapping.vaddr >> 21) as usize & 511];
-                if leaf.get() == addr | TABLE {
-                    Some(leaf)
-                } else {
-                    None
-                }
-            });
-            if (whole.is_some() || leaf.is_some()) && self.table_in_use(addr) {
+        if let Some((r, place)) = self.place_of(addr, mapping) {
+            if self.table_in_use(self.at(r), addr, mapping) {
                 self.poison(r);
             }
-            if let (Some(first), Some(_)) = (first, whole) {
-                first.set(None);
-            }
-            if let Some(leaf) = leaf {
-                leaf.set(0);
+            match place {
+                Place::Gib(first) => first.set(None),
+                Place::Piece(leaf) => leaf.set(0),
             }
         }
         if let Some(t) = Ref::<GPageTable>::new(addr) {
@@ -452,7 +522,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// Whether a frame's guest page is in use, so that it cannot be unmapped.
     pub(crate) fn guest_frame_pinned(&self, f: &Frame, mapping: &Mapping) -> bool {
         match self.leaf_of(f, mapping) {
-            Some((_, leaf)) => self.pins(&leaf).get() != 0,
+            Some((r, leaf)) => self.pinned(self.at(r), &leaf),
             None => false,
         }
     }
@@ -462,7 +532,7 @@ impl<M: Machine> Kernel<'_, M> {
         let Some((r, leaf)) = self.leaf_of(f, mapping) else {
             return;
         };
-        if self.pins(&leaf).get() != 0 {
+        if self.pinned(self.at(r), &leaf) {
             self.poison(r);
         }
         let count = if leaf.bits == 16 { 16 } else { 1 };
@@ -501,12 +571,7 @@ impl<M: Machine> Kernel<'_, M> {
         for view in &g.views {
             self.drop_view(g, view);
         }
-        let mut next = g.vcpus.get();
-        while let Some(v) = next {
-            let vcpu = self.at(v);
-            vcpu.dispatch_counter.set(0);
-            next = vcpu.next.get();
-        }
+        self.vcpus(r).for_each(|v| v.dispatch_counter.set(0));
     }
 
     pub(crate) fn invoke_view(&self, slot: Ref<Slot>, view: View, args: &Args) -> Outcome<usize> {
@@ -592,13 +657,10 @@ impl<M: Machine> Kernel<'_, M> {
             .find(|v| v.place.get() == place && v.gpa.get() == gpa)
         {
             self.drop_view(g, v);
-            let mut next = g.vcpus.get();
-            while let Some(v) = next {
-                let vcpu = self.at(v);
+            for vcpu in self.vcpus(view.gspace) {
                 if vcpu.dispatch_counter_view.get() == place {
                     vcpu.dispatch_counter.set(0);
                 }
-                next = vcpu.next.get();
             }
         }
     }

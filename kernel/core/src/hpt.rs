@@ -267,6 +267,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
         }
         let order_checked = HptOrder::new(order).ok_or(SysError::IllegalOperation)?;
         let dw0 = pate::dw0(addr, order_checked, vrma).ok_or(SysError::Alignment)?;
+        self.count_pins_anew(g)?;
 
         g.hpt.set(addr);
         g.hpt_order.set(u64::from(order));
@@ -492,9 +493,11 @@ impl<'k, M: Machine> Kernel<'k, M> {
             g.cleared.set(at);
             if at < end {
                 self.preemption_point()?;
+            } else {
+                self.forget_pins(g);
             }
         }
-        self.count_pins_anew(g);
+        self.count_pins_anew(g)?;
         g.cleared.set(0);
         g.poisoned.set(0);
         self.m.set_partition(t.lpid, g.partition.get());
@@ -515,7 +518,9 @@ impl<'k, M: Machine> Kernel<'k, M> {
         g.hpt.set(0);
         g.gfns.set(0);
         g.partition.set(0);
-        self.count_pins_anew(g);
+        self.forget_pins(g);
+        // No vCPU enters without a table; what was poisoned was this one.
+        g.poisoned.set(0);
     }
 
     /// The array of frame numbers goes: its table cannot be used without it.
@@ -525,18 +530,6 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 && self.at(r).gfns.get() == addr
             {
                 self.finalise_hpt(self.at(r).hpt.get(), self.at(r).lpid.get());
-            }
-        }
-    }
-
-    /// All pins of a GSpace without a table are those of its views.
-    fn count_pins_anew(&self, g: &GSpace) {
-        self.reset_pins(g);
-        for view in &g.views {
-            if view.place.get() != 0
-                && let Some(leaf) = self.leaf(g, view.gpa.get())
-            {
-                self.pin(&leaf);
             }
         }
     }

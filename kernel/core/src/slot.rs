@@ -316,8 +316,10 @@ impl<M: Machine> Kernel<'_, M> {
             Cap::Zombie(_) | Cap::IrqControl => Ok(Cap::Null),
             Cap::Frame(f) => Ok(Cap::Frame(crate::cap::Frame { mapping: None, ..f })),
             Cap::View(v) => Ok(Cap::View(crate::cap::View { mapping: None, ..v })),
-            Cap::LpidControl | Cap::GPageTable { mapping: None, .. } => Ok(cap),
-            Cap::PageTable { mapping: None, .. } => Err(SysError::IllegalOperation.into()),
+            // A second capability would not know where the first one's table is mapped, and outlive it.
+            Cap::PageTable { mapping: None, .. } | Cap::GPageTable { mapping: None, .. } => {
+                Err(SysError::IllegalOperation.into())
+            }
             other => Ok(other),
         }
     }

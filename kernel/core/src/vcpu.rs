@@ -226,6 +226,16 @@ fn hypercall_index(number: u64) -> Option<usize> {
     }
 }
 
+/// What a guest may have of an LPCR value. AIL is 0 or 3: 1 and 2 are reserved (PAPR H_SET_MODE).
+fn guest_lpcr(value: u64) -> u64 {
+    let mode = value & lpcr::CHOICE;
+    if mode & lpcr::AIL == lpcr::AIL {
+        mode
+    } else {
+        mode & !lpcr::AIL
+    }
+}
+
 /// Whether an interrupt can be injected; else the number of the wrong word.
 fn check_interrupt(words: &[u64; 4]) -> Result<(), u64> {
     let [vector, bits, ..] = *words;
@@ -354,12 +364,9 @@ impl<'k, M: Machine> Kernel<'k, M> {
                     return Err(SysError::InvalidArgument(0).into());
                 }
                 self.force_out(g);
-                let mut next = self.at(g).vcpus.get();
-                while let Some(n) = next {
-                    let other = self.at(n);
+                for other in self.vcpus(g) {
                     let mode = self.spr(other, register::LPCR);
-                    mode.set(mode.get() & !clear | set);
-                    next = other.next.get();
+                    mode.set(guest_lpcr(mode.get() & !clear | set));
                 }
             }
             L::VCPUBindDispatchCounter => {
@@ -424,6 +431,9 @@ impl<'k, M: Machine> Kernel<'k, M> {
         {
             return Err(SysError::IllegalOperation.into());
         }
+        if self.vcpus(g).count() >= limits::GSPACE_VCPUS {
+            return Err(SysError::NotEnoughMemory(0).into());
+        }
         v.id.set(id);
         v.tcb.set(Some(t));
         v.gspace.set(Some(g));
@@ -445,6 +455,16 @@ impl<'k, M: Machine> Kernel<'k, M> {
         }
         tcb.context.msr.set(msr::SF | msr::ME);
         Ok(())
+    }
+
+    /// The vCPUs of a GSpace.
+    pub(crate) fn vcpus(&self, g: Ref<GSpace>) -> impl Iterator<Item = &'k Vcpu> {
+        let mut next = self.at(g).vcpus.get();
+        core::iter::from_fn(move || {
+            let v = self.at(next?);
+            next = v.next.get();
+            Some(v)
+        })
     }
 
     /// Ends the connection of a VCPU with its thread and memory.
@@ -497,12 +517,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
     /// Makes every vCPU of a GSpace leave the guest; before it goes on there, it looks at what has changed
     /// ([`Self::prepare_entry`]).
     pub(crate) fn force_out(&self, g: Ref<GSpace>) {
-        let mut next = self.at(g).vcpus.get();
-        while let Some(n) = next {
-            let v = self.at(n);
-            v.attention.set(1);
-            next = v.next.get();
-        }
+        self.vcpus(g).for_each(|v| v.attention.set(1));
         for core in &self.g.cores {
             let vcpu = core.current.get().and_then(|t| self.vcpu_of(t));
             if !core::ptr::eq(core, self.core) && vcpu.is_some_and(|v| self.at(v).gspace.is(g)) {
@@ -1073,14 +1088,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
             cell.set(match first + i {
                 // What a guest may never have (DESIGN: the kernel filters every register value).
                 register::MSR => value & !(msr::HV | msr::TM | msr::S) | msr::ME,
-                register::LPCR => {
-                    let mode = value & lpcr::CHOICE;
-                    if mode & lpcr::AIL == lpcr::AIL {
-                        mode
-                    } else {
-                        mode & !lpcr::AIL
-                    }
-                }
+                register::LPCR => guest_lpcr(value),
                 // No breakpoint in hypervisor state.
                 register::CIABR if value & 3 == 3 => 0,
                 register::CIABR => value,

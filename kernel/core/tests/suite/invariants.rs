@@ -3,7 +3,8 @@
 
 use crate::rig::Rig;
 use partita_abi::{CapRights, ObjectType, address_space, limits};
-use partita_kernel_core::cap::{Cap, Zombie};
+use partita_kernel_core::cap::{Cap, Frame, Mapping, View, Zombie};
+use partita_kernel_core::gspace::{GPageTable, GSpace};
 use partita_kernel_core::machine::Machine;
 use partita_kernel_core::object::{
     Endpoint, EndpointState, Link, Notification, NotificationState, Ref, Reply, SchedContext, Slot,
@@ -15,6 +16,8 @@ const FLAGS: u64 = 31;
 const REVOCABLE: u64 = 1;
 const FIRST_BADGED: u64 = 2;
 const IN_TCB: u64 = 4;
+/// In an entry of a guest's table: another table.
+const GUEST_TABLE: u64 = 2;
 
 /// Everything that capabilities name.
 #[derive(Default)]
@@ -29,6 +32,7 @@ pub struct World {
     pub contexts: BTreeSet<u64>,
     pub timers: BTreeSet<u64>,
     pub vspaces: BTreeSet<u64>,
+    pub gspaces: BTreeSet<u64>,
 }
 
 fn slot(rig: &Rig, addr: u64) -> &Slot {
@@ -108,6 +112,9 @@ pub fn explore(rig: &Rig) -> World {
             Cap::VSpace { addr } => {
                 w.vspaces.insert(addr);
             }
+            Cap::GSpace(g) | Cap::View(View { gspace: g, .. }) => {
+                w.gspaces.insert(g.addr());
+            }
             _ => {}
         }
     }
@@ -139,6 +146,7 @@ pub fn check(rig: &Rig) {
     replies(rig, &w);
     contexts(rig, &w);
     address_spaces(rig, &w);
+    guest_memory(rig, &w);
 }
 
 fn derivation(rig: &Rig, w: &World) {
@@ -751,6 +759,67 @@ fn address_spaces(rig: &Rig, w: &World) {
         for i in 0..limits::ASIDS_PER_POOL as u64 {
             if let Some(root) = rig.root_of(pool * limits::ASIDS_PER_POOL as u64 + i) {
                 assert!(w.vspaces.contains(&root), "a PID of a dead address space");
+            }
+        }
+    }
+}
+
+/// What a GSpace leads to is there: tables and pages whose capabilities say that they stand at that place.
+fn guest_memory(rig: &Rig, w: &World) {
+    for (lpid, cell) in rig.m.global().gspaces.iter().enumerate() {
+        let addr = cell.get();
+        if addr == 0 {
+            continue;
+        }
+        assert!(w.gspaces.contains(&addr), "an LPID of a dead GSpace");
+        let g: &GSpace = rig.m.object(addr);
+        assert_eq!(g.lpid.get(), lpid as u64, "LPID of {addr:#x}");
+        let stands = |cap: &Cap, gpa: u64| match cap {
+            Cap::GPageTable { mapping, .. } | Cap::Frame(Frame { mapping, .. }) => {
+                *mapping
+                    == Some(Mapping {
+                        pid: lpid as u64 | Mapping::GUEST,
+                        vaddr: gpa,
+                    })
+            }
+            _ => false,
+        };
+        let table_at = |at: u64, gpa: u64| -> &GPageTable {
+            let there = |cap: &Cap| matches!(cap, Cap::GPageTable { addr, .. } if *addr == at);
+            let good = w.slots.values().any(|cap| there(cap) && stands(cap, gpa));
+            assert!(
+                good,
+                "LPID {lpid}: {gpa:#x} has table {at:#x} of no capability"
+            );
+            rig.m.object(at)
+        };
+        let page_at = |at: u64, gpa: u64| {
+            let good = w.slots.values().any(|cap| match cap {
+                Cap::Frame(f) => {
+                    let base = gpa >> f.bits << f.bits;
+                    stands(cap, base) && at == f.addr + (gpa - base)
+                }
+                _ => false,
+            });
+            assert!(good, "LPID {lpid}: {gpa:#x} leads to {at:#x} for no frame");
+        };
+        for (i, table) in g.tables.iter().enumerate() {
+            let Some(table) = table.get() else { continue };
+            let base = (i as u64) << 30;
+            for (i, leaf) in table_at(table.addr(), base).leaves.iter().enumerate() {
+                let gpa = base + ((i as u64) << 21);
+                match leaf.get() {
+                    0 => {}
+                    word if word & GUEST_TABLE != 0 => {
+                        let inner = table_at(word & ADDR & !0xfff, gpa);
+                        for (i, leaf) in inner.leaves.iter().enumerate() {
+                            if leaf.get() != 0 {
+                                page_at(leaf.get() & ADDR & !0xfff, gpa + ((i as u64) << 12));
+                            }
+                        }
+                    }
+                    word => page_at(word & ADDR & !0xfff, gpa),
+                }
             }
         }
     }

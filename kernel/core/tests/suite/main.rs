@@ -7,6 +7,7 @@ mod boot;
 mod cap;
 mod cnode;
 mod guest;
+mod guest_tables;
 mod invariants;
 mod ipc;
 mod irq;

@@ -5,12 +5,12 @@
 use crate::rig::{Rig, Thread};
 use partita_abi::{
     CapRights, ErrorCode as E, GuestExit, InvocationLabel as L, ObjectType, ReplyAction, badge,
-    init_cnode, vcpu_register as register,
+    init_cnode, limits, vcpu_register as register,
 };
 use partita_kernel_core::cap::Cap;
 use partita_kernel_core::machine::Machine;
 use partita_kernel_core::object::{Ref, Tcb, ThreadState as S};
-use partita_kernel_core::vcpu::{STOLEN_NOTE, Vcpu, msr, segment};
+use partita_kernel_core::vcpu::{STOLEN_NOTE, Vcpu, lpcr, msr, segment};
 
 const ID: u64 = 3;
 const WRITE_REPLY: u64 = CapRights::WRITE.0 | CapRights::GRANT_REPLY.0;
@@ -662,4 +662,36 @@ fn vcpu0130_each_invocation_needs_its_right() {
     g.rig
         .refused(again, L::VCPUPause, &[], &[], E::InvalidCapability, &[0]);
     g.rig.ok(again, L::VCPURequestEntry, &[0], &[]);
+}
+
+#[test]
+fn a_guest_has_a_limited_number_of_vcpus() {
+    // What concerns all of them (a mode, poisoning) takes so long as they are many.
+    let g = Guest::new();
+    let rig = &g.rig;
+    let most = limits::GSPACE_VCPUS as u64;
+    let (tcbs, vcpus) = (
+        rig.make_many(ObjectType::Tcb, 0, most),
+        rig.make_many(ObjectType::VCpu, 0, most),
+    );
+    for i in 1..most {
+        rig.ok(vcpus + i, L::VCPUBind, &[i], &[tcbs + i, g.gspace]);
+    }
+    let caps = [tcbs, g.gspace];
+    rig.refused(vcpus, L::VCPUBind, &[0], &caps, E::NotEnoughMemory, &[0]);
+    rig.delete(vcpus + 7);
+    rig.ok(vcpus, L::VCPUBind, &[0], &caps);
+}
+
+#[test]
+fn a_mode_is_one_that_exists() {
+    let g = Guest::new();
+    let mode = || g.object().spr[register::LPCR - register::SRR0].get();
+    g.invoke(L::VCPUSetMode, &[lpcr::ILE | lpcr::AIL, 0]);
+    assert_eq!(mode(), lpcr::ILE | lpcr::AIL);
+    // AIL = 1 and 2 are reserved: relocation is off.
+    g.invoke(L::VCPUSetMode, &[0, 0x80_0000]);
+    assert_eq!(mode(), lpcr::ILE);
+    g.invoke(L::VCPUSetMode, &[0x100_0000, lpcr::ILE]);
+    assert_eq!(mode(), 0);
 }

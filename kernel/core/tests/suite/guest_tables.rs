@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The tables of a guest's memory as objects: whatever is copied, mapped, unmapped and deleted in any order, no table
+//! or page stands in a GSpace that does not exist any more (the confinement rule rests on it), and the long walks
+//! stop when they are asked to.
+
+use crate::invariants::check;
+use crate::rig::{ALL, Rig};
+use partita_abi::{ErrorCode as E, InvocationLabel as L, ObjectType, init_cnode};
+use partita_papr::hpte;
+use proptest::prelude::*;
+
+const ROOT: u64 = init_cnode::CNODE as u64;
+const VSPACE: u64 = init_cnode::VSPACE as u64;
+const READ_WRITE: u64 = ALL & 3;
+const ORDER: u64 = 18;
+const WINDOW: u64 = 0x7000_0000;
+
+fn gspace(rig: &Rig) -> u64 {
+    let gspace = rig.make(ObjectType::GSpace);
+    let control = init_cnode::LPID_CONTROL as u64;
+    rig.ok(control, L::LPIDControlAssign, &[], &[gspace]);
+    gspace
+}
+
+fn table(rig: &Rig, gspace: u64) -> u64 {
+    let hpt = rig.make_many(ObjectType::Hpt, ORDER, 1);
+    let gfns = rig.make_many(ObjectType::HptGfns, ORDER - 2, 1);
+    rig.ok(hpt, L::HPTBind, &[12], &[gspace, gfns]);
+    hpt
+}
+
+/// Both levels for the first 2 MiB; the inner one is returned.
+fn levels(rig: &Rig, gspace: u64) -> (u64, u64) {
+    let tables = [0; 2].map(|_| rig.make(ObjectType::GPageTable));
+    for t in tables {
+        rig.ok(t, L::GPageTableMap, &[0, 0], &[gspace]);
+    }
+    (tables[0], tables[1])
+}
+
+fn enter(rig: &Rig, hpt: u64, ptex: u64, page: u64) {
+    let (dw0, dw1) = (ptex << 12 | hpte::VALID, page << 12 | hpte::M);
+    rig.ok(hpt, L::HPTInsert, &[ptex, dw0, dw1], &[]);
+}
+
+#[test]
+fn an_unmapped_table_has_one_capability() {
+    // A second one would not know where the first was mapped, and outlive it.
+    let rig = Rig::new();
+    let t = rig.make(ObjectType::GPageTable);
+    let copy = [rig.fresh(), 64, t, 64, ALL];
+    rig.refused(ROOT, L::CNodeCopy, &copy, &[ROOT], E::IllegalOperation, &[]);
+    let g = gspace(&rig);
+    rig.ok(t, L::GPageTableMap, &[0, 0], &[g]);
+    let second = rig.copy(t);
+    rig.refused(t, L::GPageTableUnmap, &[], &[], E::RevokeFirst, &[]);
+    rig.delete(t);
+    check(&rig);
+    rig.ok(second, L::GPageTableUnmap, &[], &[]);
+    check(&rig);
+}
+
+#[test]
+fn a_table_of_a_dead_gspace_is_emptied_before_it_is_mapped_again() {
+    let rig = Rig::new();
+    let g = gspace(&rig);
+    let (outer, inner) = levels(&rig, g);
+    let page = rig.make(ObjectType::Frame4K);
+    rig.ok(page, L::PageMap, &[0x3000, READ_WRITE, 0], &[g]);
+    rig.delete(g);
+    rig.delete(page);
+    let other = gspace(&rig);
+    for t in [outer, inner] {
+        if rig.invoke(t, L::GPageTableMap, &[0, 0], &[other]).is_err() {
+            rig.ok(t, L::GPageTableUnmap, &[], &[]);
+            rig.ok(t, L::GPageTableMap, &[0, 0], &[other]);
+        }
+        check(&rig);
+    }
+    let hpt = table(&rig, other);
+    let words = [0, hpte::VALID, 0x3000 | hpte::M];
+    let answer = rig.invoke(hpt, L::HPTInsert, &words, &[]);
+    assert_eq!(answer.map_err(|(e, _)| e), Err(E::FailedLookup));
+}
+
+#[test]
+fn pins_end_with_the_table_and_the_next_one_counts_from_zero() {
+    let rig = Rig::new();
+    let g = gspace(&rig);
+    let (_, inner) = levels(&rig, g);
+    let hpt = table(&rig, g);
+    let pages = [0, 1].map(|i| {
+        let page = rig.make(ObjectType::Frame4K);
+        rig.ok(page, L::PageMap, &[i << 12, READ_WRITE, 0], &[g]);
+        page
+    });
+    for ptex in 0..4 {
+        enter(&rig, hpt, ptex, ptex & 1);
+    }
+    let pinned = (E::RevokeFirst, &[][..]);
+    rig.refused(pages[0], L::PageUnmap, &[], &[], pinned.0, pinned.1);
+    rig.refused(inner, L::GPageTableUnmap, &[], &[], pinned.0, pinned.1);
+    rig.delete(hpt);
+    rig.ok(pages[0], L::PageUnmap, &[], &[]);
+    rig.ok(pages[0], L::PageMap, &[0, READ_WRITE, 0], &[g])
+        .clear();
+    check(&rig);
+    let hpt = table(&rig, g);
+    enter(&rig, hpt, 7, 1);
+    rig.ok(pages[0], L::PageUnmap, &[], &[]);
+    rig.refused(pages[1], L::PageUnmap, &[], &[], pinned.0, pinned.1);
+    rig.ok(hpt, L::HPTRemove, &[7], &[]);
+    rig.ok(pages[1], L::PageUnmap, &[], &[]);
+    rig.ok(inner, L::GPageTableUnmap, &[], &[]);
+    check(&rig);
+}
+
+#[test]
+fn clear_counts_pins_anew_in_steps() {
+    let rig = Rig::new();
+    let g = gspace(&rig);
+    let outer = rig.make(ObjectType::GPageTable);
+    rig.ok(outer, L::GPageTableMap, &[0, 0], &[g]);
+    let inner = rig.make_many(ObjectType::GPageTable, 0, 8);
+    for i in 0..8 {
+        rig.ok(inner + i, L::GPageTableMap, &[i << 21, 0], &[g]);
+    }
+    for _ in 0..3 {
+        let levels = rig.make(ObjectType::PageTable);
+        let _ = rig.invoke(levels, L::PageTableMap, &[WINDOW, 0], &[VSPACE]);
+    }
+    let hpt = table(&rig, g);
+    let pages = [0, 3, 7].map(|i| {
+        let page = rig.make(ObjectType::Frame4K);
+        rig.ok(page, L::PageMap, &[i << 21, READ_WRITE, 0], &[g]);
+        enter(&rig, hpt, i, i << 9);
+        page
+    });
+    let view = rig.fresh();
+    rig.ok(g, L::GSpaceMakeView, &[view, 64, READ_WRITE], &[ROOT]);
+    rig.ok(view, L::ViewMap, &[7 << 21, WINDOW, 0], &[VSPACE]);
+    rig.m.preempt_every.set(1);
+    let before = rig.m.preemptions.get();
+    rig.ok(hpt, L::HPTClear, &[], &[]);
+    rig.m.preempt_every.set(0);
+    let steps = rig.m.preemptions.get() - before;
+    // One for each 64 KiB of the table but the last, one for each table of small pages.
+    assert!(steps >= (1 << (ORDER - 16)) - 1 + 8, "{steps} steps");
+    rig.ok(pages[0], L::PageUnmap, &[], &[]);
+    rig.ok(pages[1], L::PageUnmap, &[], &[]);
+    // The view still counts.
+    rig.refused(pages[2], L::PageUnmap, &[], &[], E::RevokeFirst, &[]);
+    rig.ok(view, L::ViewUnmap, &[], &[]);
+    rig.ok(pages[2], L::PageUnmap, &[], &[]);
+    check(&rig);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    CopyTable(usize),
+    MapTable(usize, usize, u64),
+    UnmapTable(usize),
+    DeleteTable(usize),
+    MapFrame(usize, usize, u64),
+    UnmapFrame(usize),
+    DeleteFrame(usize),
+    Insert(usize, u64, u64),
+    Clear(usize),
+    DeleteHpt(usize),
+    Bind(usize),
+    MapView(usize, u64),
+    DeleteGspace(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    // Two GSpaces; tables and frames by index; places in the first two GiB.
+    let (g, t, f) = (0..2usize, 0..8usize, 0..6usize);
+    let place = (0u64..2, 0u64..2, 0u64..3).prop_map(|(a, b, c)| a << 30 | b << 21 | c << 12);
+    prop_oneof![
+        1 => t.clone().prop_map(Step::CopyTable),
+        6 => (t.clone(), g.clone(), place.clone()).prop_map(|(t, g, p)| Step::MapTable(t, g, p)),
+        1 => t.clone().prop_map(Step::UnmapTable),
+        1 => t.prop_map(Step::DeleteTable),
+        6 => (f.clone(), g.clone(), place.clone()).prop_map(|(f, g, p)| Step::MapFrame(f, g, p)),
+        1 => f.clone().prop_map(Step::UnmapFrame),
+        1 => f.prop_map(Step::DeleteFrame),
+        4 => (g.clone(), 0u64..8, place.clone()).prop_map(|(g, e, p)| Step::Insert(g, e, p)),
+        1 => g.clone().prop_map(Step::Clear),
+        1 => g.clone().prop_map(Step::DeleteHpt),
+        2 => g.clone().prop_map(Step::Bind),
+        2 => (g.clone(), place).prop_map(|(g, p)| Step::MapView(g, p)),
+        1 => g.prop_map(Step::DeleteGspace),
+    ]
+}
+
+/// One guest of the game: GSpace, its table, array and view.
+#[derive(Clone, Copy)]
+struct Guest {
+    gspace: u64,
+    hpt: u64,
+    gfns: u64,
+    view: u64,
+}
+
+struct Game {
+    rig: Rig,
+    guests: Vec<Guest>,
+    tables: Vec<u64>,
+    frames: Vec<u64>,
+}
+
+impl Game {
+    fn new() -> Game {
+        let rig = Rig::new();
+        for _ in 0..3 {
+            let levels = rig.make(ObjectType::PageTable);
+            let _ = rig.invoke(levels, L::PageTableMap, &[WINDOW, 0], &[VSPACE]);
+        }
+        let guests = (0..2)
+            .map(|_| {
+                let (gspace, view) = (gspace(&rig), rig.fresh());
+                rig.ok(gspace, L::GSpaceMakeView, &[view, 64, READ_WRITE], &[ROOT]);
+                Guest {
+                    gspace,
+                    hpt: rig.make_many(ObjectType::Hpt, ORDER, 1),
+                    gfns: rig.make_many(ObjectType::HptGfns, ORDER - 2, 1),
+                    view,
+                }
+            })
+            .collect();
+        let first = rig.make_many(ObjectType::GPageTable, 0, 8);
+        let frame = rig.make_many(ObjectType::Frame4K, 0, 6);
+        Game {
+            guests,
+            tables: (first..first + 8).collect(),
+            frames: (frame..frame + 6).collect(),
+            rig,
+        }
+    }
+
+    /// Answers do not matter here; `check` looks at what they leave.
+    fn play(&mut self, step: &Step) {
+        let rig = &self.rig;
+        let slot = |slots: &[u64], i: usize| slots[i % slots.len()];
+        match *step {
+            Step::CopyTable(t) => {
+                let dest = rig.fresh();
+                let words = [dest, 64, slot(&self.tables, t), 64, ALL];
+                if rig.invoke(ROOT, L::CNodeCopy, &words, &[ROOT]).is_ok() {
+                    self.tables.push(dest);
+                }
+            }
+            Step::MapTable(t, g, gpa) => {
+                let gspace = self.guests[g].gspace;
+                let t = slot(&self.tables, t);
+                let _ = rig.invoke(t, L::GPageTableMap, &[gpa, 0], &[gspace]);
+            }
+            Step::UnmapTable(t) => {
+                let _ = rig.invoke(slot(&self.tables, t), L::GPageTableUnmap, &[], &[]);
+            }
+            Step::DeleteTable(t) => rig.delete(slot(&self.tables, t)),
+            Step::MapFrame(f, g, gpa) => {
+                let gspace = self.guests[g].gspace;
+                let f = slot(&self.frames, f);
+                let _ = rig.invoke(f, L::PageMap, &[gpa, READ_WRITE, 0], &[gspace]);
+            }
+            Step::UnmapFrame(f) => {
+                let _ = rig.invoke(slot(&self.frames, f), L::PageUnmap, &[], &[]);
+            }
+            Step::DeleteFrame(f) => rig.delete(slot(&self.frames, f)),
+            Step::Insert(g, entry, gpa) => {
+                let words = [entry, entry << 12 | hpte::VALID, gpa | hpte::M];
+                let _ = rig.invoke(self.guests[g].hpt, L::HPTInsert, &words, &[]);
+            }
+            Step::Clear(g) => {
+                rig.m.preempt_every.set(2);
+                let _ = rig.invoke(self.guests[g].hpt, L::HPTClear, &[], &[]);
+                rig.m.preempt_every.set(0);
+            }
+            Step::DeleteHpt(g) => rig.delete(self.guests[g].hpt),
+            Step::Bind(g) => {
+                let Guest {
+                    gspace, hpt, gfns, ..
+                } = self.guests[g];
+                let _ = rig.invoke(hpt, L::HPTBind, &[12], &[gspace, gfns]);
+            }
+            Step::MapView(g, gpa) => {
+                let view = self.guests[g].view;
+                let vaddr = WINDOW + ((g as u64) << 12);
+                if rig
+                    .invoke(view, L::ViewMap, &[gpa, vaddr, 0], &[VSPACE])
+                    .is_err()
+                {
+                    let _ = rig.invoke(view, L::ViewUnmap, &[], &[]);
+                }
+            }
+            Step::DeleteGspace(g) => {
+                rig.delete(self.guests[g].view);
+                rig.delete(self.guests[g].gspace);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_stands_in_a_gspace_that_is_gone(steps in proptest::collection::vec(step(), 10..80)) {
+        let mut game = Game::new();
+        for step in &steps {
+            game.play(step);
+            check(&game.rig);
+        }
+        game.rig.revoke(game.rig.untyped);
+        check(&game.rig);
+    }
+}
