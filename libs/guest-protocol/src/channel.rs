@@ -13,6 +13,8 @@ pub const CONTROL: usize = 0;
 pub const MEMSLOTS: usize = 1;
 /// `serial`: notifications, and a pair of rings in a shared region.
 pub const SERIAL: usize = 2;
+/// `power`, if the guest shares the machine's power switch.
+pub const POWER: usize = 3;
 /// Route of hypercalls and exits to a server.
 pub const ROUTE: usize = 5;
 /// Route of hypercalls to the parent.

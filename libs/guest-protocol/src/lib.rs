@@ -6,6 +6,7 @@
 //! * [`memslots`], [`hpt`], [`vpa`], [`vcpu`]: one module for each server: labels and words of its protected
 //!   procedure calls. A request's label is the operation, its words are in message registers 0 to 7
 //!   in the order of the fields; an answer's label is [`answer::OK`] or says why not.
+//! * [`power`]: the same of `power`, which several guests may share.
 //! * [`layout`]: how many bytes each shared region needs.
 //! * [`dirty`]: the log of changed pages, which several PDs write.
 //! * [`symbol`]: symbols that the system description sets in the PDs.
@@ -20,6 +21,7 @@ pub mod dirty;
 pub mod hpt;
 pub mod layout;
 pub mod memslots;
+pub mod power;
 pub mod symbol;
 pub mod vcpu;
 pub mod vpa;

@@ -29,6 +29,7 @@
 //! | `view_window` | vpa, vcpu | address of the window of its view capabilities |
 //! | `cmdline`, `cmdline_size` | vcpu | the guest's command line |
 //! | `console` | vcpu (rw) | address of the region shared with serial |
+//! | `power` | vcpu | channel id of `power`, if the guest shares the machine's power switch |
 
 /// Readers of the slot table that `memslots` can have.
 pub const READERS: usize = 10;
@@ -51,5 +52,5 @@ pub const VIEW_SLOT: usize = 1;
 pub const VCPU_SLOT: usize = 44;
 /// The timer ([`crate::channel::TIMER`]), in the CSpace of `vcpu`.
 pub const TIMER_SLOT: usize = 20;
-/// The platform, in the CSpace of `vcpu`; without it the machine stays on when the guest goes off.
+/// The platform, in the CSpace of `vcpu`, or of `power` if several guests share it.
 pub const PLATFORM_SLOT: usize = 21;

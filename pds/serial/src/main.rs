@@ -2,8 +2,9 @@
 //! Driver of the LPC serial port with several clients (`partita-serial`).
 //!
 //! What the system description sets: `uart_vaddr` (where the port's page is mapped), `uart_irq`
-//! (identifier of its interrupt), and for client n `console_n` (where its region is mapped) and
-//! `client_n` (identifier of the channel to it).
+//! (identifier of its interrupt), and for client n `console_n` (where its region is mapped), `client_n`
+//! (identifier of the channel to it) and `name_n` (its name, a guest's). A client is a terminal if it has
+//! `backlog_n` (where a region of this program's own is mapped) and `backlog_size_n` (its bytes).
 //!
 //! This protection domain calls nobody and waits for nobody.
 #![cfg_attr(target_arch = "powerpc64", no_std, no_main)]
@@ -14,7 +15,7 @@ fn main() {}
 #[cfg(target_arch = "powerpc64")]
 mod pd {
     use core::ptr::NonNull;
-    use partita_serial::{ClientId, Clients, Console, MAX_CLIENTS, Server};
+    use partita_serial::{ClientId, Clients, Console, MAX_CLIENTS, Name, Server};
     use partita_uart::{COM1_OFFSET, Mmio, Uart};
     use sel4_microkit::{
         Channel, ChannelSet, DeferredAction, DeferredActionSlot, Handler, IrqAckError,
@@ -24,9 +25,24 @@ mod pd {
 
     /// Symbols of the clients' regions and channels.
     macro_rules! clients {
-        ($($region:ident $channel:ident)*) => {
-            [$((*var!($region: usize = 0), *var!($channel: usize = usize::MAX)),)*]
+        ($($region:ident $channel:ident $name:ident $backlog:ident $size:ident)*) => {
+            [$(Symbols {
+                region: *var!($region: usize = 0),
+                channel: *var!($channel: usize = usize::MAX),
+                name: Name((*var!($name: u64 = 0)).to_le_bytes()),
+                backlog: *var!($backlog: usize = 0),
+                backlog_size: *var!($size: usize = 0),
+            },)*]
         };
+    }
+
+    /// What is set for a client.
+    struct Symbols {
+        region: usize,
+        channel: usize,
+        name: Name,
+        backlog: usize,
+        backlog_size: usize,
     }
 
     struct HandlerImpl {
@@ -47,21 +63,39 @@ mod pd {
             channels: [None; MAX_CLIENTS],
             deferred: DeferredActionSlot::new(),
         };
-        let clients: [(usize, usize); MAX_CLIENTS] = clients! {
-            console_0 client_0 console_1 client_1 console_2 client_2 console_3 client_3
-            console_4 client_4 console_5 client_5 console_6 client_6 console_7 client_7
-            console_8 client_8 console_9 client_9
+        let clients: [Symbols; MAX_CLIENTS] = clients! {
+            console_0 client_0 name_0 backlog_0 backlog_size_0
+            console_1 client_1 name_1 backlog_1 backlog_size_1
+            console_2 client_2 name_2 backlog_2 backlog_size_2
+            console_3 client_3 name_3 backlog_3 backlog_size_3
+            console_4 client_4 name_4 backlog_4 backlog_size_4
+            console_5 client_5 name_5 backlog_5 backlog_size_5
+            console_6 client_6 name_6 backlog_6 backlog_size_6
+            console_7 client_7 name_7 backlog_7 backlog_size_7
+            console_8 client_8 name_8 backlog_8 backlog_size_8
+            console_9 client_9 name_9 backlog_9 backlog_size_9
         };
-        for (number, (region, channel)) in clients.into_iter().enumerate() {
-            let region = NonNull::new(core::ptr::with_exposed_provenance_mut::<Console>(region));
-            if let (Some(id), Some(region)) = (ClientId::new(number), region) {
-                // SAFETY: the system description maps a region of a page there (REGION_SIZE); this
-                // program and the client access it with volatile and atomic accesses only.
-                handler
-                    .server
-                    .add_client(id, unsafe { SharedMemoryRef::new(region) });
-                handler.channels[number] = Some(Channel::new(channel));
+        for (number, symbols) in clients.into_iter().enumerate() {
+            let at = core::ptr::with_exposed_provenance_mut::<Console>;
+            let (Some(id), Some(region)) =
+                (ClientId::new(number), NonNull::new(at(symbols.region)))
+            else {
+                continue;
+            };
+            // SAFETY: the system description maps a region of a page there (REGION_SIZE); this
+            // program and the client access it with volatile and atomic accesses only.
+            let console = unsafe { SharedMemoryRef::new(region) };
+            let (name, size) = (symbols.name, symbols.backlog_size);
+            match core::ptr::with_exposed_provenance_mut::<u8>(symbols.backlog) {
+                start if start.is_null() => handler.server.add_client(id, console, name),
+                start => {
+                    // SAFETY: the system description maps a region of so many bytes there, for this
+                    // program alone and once.
+                    let backlog = unsafe { core::slice::from_raw_parts_mut(start, size) };
+                    handler.server.add_terminal(id, console, name, backlog);
+                }
             }
+            handler.channels[number] = Some(Channel::new(symbols.channel));
         }
         // A client may have written before this init.
         let clients = handler.server.poll();

@@ -5,13 +5,14 @@ use core::arch::asm;
 use core::fmt::Write;
 use partita_abi::vcpu_register as register;
 use partita_guest_protocol::symbol::{PLATFORM_SLOT, VCPU_SLOT};
+use partita_guest_protocol::{answer, power};
 use partita_serial::Client;
 use partita_vcpu::{
     Interrupt, Machine, PartitionMode, Pause, PowerEvent, RealTime, Refused, Register, StartState,
     VcpuId, real_time_from_opal,
 };
 use sel4::{TIMEBASE_HZ, cap, cap_type};
-use sel4_microkit::{Vcpu, cspace_cap};
+use sel4_microkit::{Channel, MessageInfo, Vcpu, cspace_cap};
 
 const PLATFORM: cap::PlatformControl = cspace_cap::<cap_type::PlatformControl>(PLATFORM_SLOT);
 /// LPCR bits (ISA 3.0B).
@@ -37,6 +38,8 @@ pub(crate) struct Host<F> {
     pub(crate) event: Option<PowerEvent>,
     /// Time of day as firmware once gave it, and the timebase then.
     pub(crate) clock: Option<(RealTime, u64)>,
+    /// Who has the machine's power switch and clock, if it is not this program.
+    pub(crate) power: Option<Channel>,
 }
 
 /// Where the VCPU capabilities are.
@@ -69,6 +72,25 @@ const fn number(register: Register) -> usize {
 }
 
 impl<F: Fn()> Host<F> {
+    /// Tells the holder of the power switch, if there is one, whether the guest runs; says whether there is.
+    pub(crate) fn tell_power(&self, label: u64) -> bool {
+        if let Some(power) = self.power {
+            // Whatever is answered, there is no other way.
+            let _ = power.pp_call_mrs(MessageInfo::new(label, 0), []);
+        }
+        self.power.is_some()
+    }
+
+    /// Date and time of day as the platform's clock gives them.
+    fn platform_time(&self) -> Option<(u64, u64)> {
+        let Some(power) = self.power else {
+            let time = PLATFORM.platform_get_time().ok()?;
+            return Some((time.year_month_day, time.hour_minute_second_ms));
+        };
+        let (info, words) = power.pp_call_mrs(MessageInfo::new(power::TIME, 0), []);
+        (info.label() == answer::OK).then_some((words[0], words[1]))
+    }
+
     /// A line of ours on the guest's console.
     pub(crate) fn line(&mut self, line: core::fmt::Arguments<'_>) {
         let Some(console) = &mut self.console else {
@@ -213,9 +235,9 @@ impl<F: Fn()> Machine for Host<F> {
     fn real_time(&mut self) -> Option<RealTime> {
         let now = sel4::arch::timebase();
         if self.clock.is_none() {
-            let time = PLATFORM.platform_get_time().ok()?;
-            let date = u32::try_from(time.year_month_day).ok()?;
-            self.clock = Some((real_time_from_opal(date, time.hour_minute_second_ms)?, now));
+            let (date, time) = self.platform_time()?;
+            let date = u32::try_from(date).ok()?;
+            self.clock = Some((real_time_from_opal(date, time)?, now));
         }
         let (start, since) = self.clock?;
         let ticks = now - since;
@@ -230,11 +252,16 @@ impl<F: Fn()> Machine for Host<F> {
         match event {
             PowerEvent::Off => {
                 self.line(format_args!("the guest is off"));
-                // Without the capability the machine stays on for others.
-                let _ = PLATFORM.platform_power_off();
+                if !self.tell_power(power::ENDED) {
+                    // Without the capability the machine stays on for others.
+                    let _ = PLATFORM.platform_power_off();
+                }
             }
             PowerEvent::Reboot => self.line(format_args!("the guest restarts")),
-            PowerEvent::Crashed => self.line(format_args!("the guest has crashed; it is stopped")),
+            PowerEvent::Crashed => {
+                self.line(format_args!("the guest has crashed; it is stopped"));
+                self.tell_power(power::ENDED);
+            }
         }
         self.event = Some(event);
     }

@@ -8,10 +8,11 @@ use crate::regions::{self, Guest};
 use crate::reply;
 use crate::servers::{Hpt, Memslots, Vpa};
 use core::convert::Infallible;
+use core::num::NonZero;
 use core::ptr::NonNull;
 use partita_guest_protocol::channel::{CONTROL, PARENT_ROUTE, SERIAL, TIMER};
 use partita_guest_protocol::vcpu as protocol;
-use partita_guest_protocol::{answer, symbol};
+use partita_guest_protocol::{answer, power, symbol};
 use partita_papr::hcall::number::*;
 use partita_papr::hcall::status::H_HARDWARE;
 use partita_serial::{Client, Console};
@@ -74,6 +75,7 @@ pub(crate) fn start() -> HandlerImpl<impl Fn()> {
         vcpus: if first { Vcpus::Parent } else { Vcpus::Granted },
         event: None,
         clock: None,
+        power: NonZero::new(*var!(power: usize = 0)).map(|id| Channel::new(id.get())),
     };
     let memory = Memory {
         window: NonNull::new(core::ptr::with_exposed_provenance_mut(
@@ -130,6 +132,7 @@ impl<F: Fn()> HandlerImpl<F> {
         if machine.write_start_state(first, state).is_err() {
             return Err(BootError::Vcpu);
         }
+        machine.tell_power(power::STARTED);
         machine.resume(first);
         Ok(())
     }
@@ -138,6 +141,7 @@ impl<F: Fn()> HandlerImpl<F> {
         self.dead = true;
         let machine = self.platform.machine_mut();
         machine.line(format_args!("the guest cannot start: {error}"));
+        machine.tell_power(power::ENDED);
     }
 
     fn vcpus(&self) -> impl Iterator<Item = VcpuId> + use<F> {

@@ -4,7 +4,10 @@
 //! Each client has a region of its own ([`Console`]) and a channel for notifications in both
 //! directions. The client writes bytes to the ring `tx` and notifies; the server writes what is
 //! typed to the ring `rx` of the selected client and notifies it. Ctrl-] and a digit select a
-//! client, Ctrl-] twice types Ctrl-].
+//! client, Ctrl-] twice types Ctrl-], Ctrl-] and anything else lists the clients.
+//!
+//! The output of clients is sent line by line as it comes. A client may be a terminal: of these only one is
+//! shown, the one that was selected last. What the others write is kept, and is shown when they are selected.
 //!
 //! The server never waits for a client and believes none: a client that moves a ring's index where
 //! it cannot be is cut off, and the others do not notice.
@@ -12,9 +15,11 @@
 
 mod client;
 mod server;
+mod terminal;
 
 pub use client::Client;
 pub use server::{ClientId, Clients, MAX_CLIENTS, Server, Statistics};
+pub use terminal::Name;
 
 use sel4_shared_ring_buffer::RawRingBuffer;
 use zerocopy::{FromBytes, KnownLayout};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The server's side.
 
+use crate::terminal::{Backlog, Name, Notice};
 use crate::{Console, rings};
 use core::fmt;
 use partita_uart::{FIFO_SIZE, Registers, Uart};
@@ -74,6 +75,9 @@ pub struct Statistics {
 struct Rings {
     tx: RingBuffer<'static, Read, u8>,
     rx: RingBuffer<'static, Write, u8>,
+    name: Name,
+    /// Of a terminal: what it wrote while it was not shown.
+    backlog: Option<Backlog>,
 }
 
 /// The server.
@@ -85,6 +89,11 @@ pub struct Server<R> {
     /// Who is typed to.
     selected: usize,
     escaped: bool,
+    /// Terminals, the one that is shown, and whether it was said which.
+    terminals: usize,
+    shown: usize,
+    announced: bool,
+    notice: Notice,
     /// Whose turn it is to send, and how many bytes are left of it.
     sender: usize,
     quantum: usize,
@@ -110,21 +119,52 @@ impl<R: Registers> Server<R> {
             end: 0,
             selected: 0,
             escaped: false,
+            terminals: 0,
+            shown: 0,
+            announced: false,
+            notice: Notice::NONE,
             sender: 0,
             quantum: QUANTUM,
             statistics: Statistics::default(),
         }
     }
 
-    /// Adds a client with its region.
-    pub fn add_client(&mut self, client: ClientId, console: SharedMemoryRef<'static, Console>) {
+    /// Adds a client with its region. Its output is always sent.
+    pub fn add_client(
+        &mut self,
+        client: ClientId,
+        console: SharedMemoryRef<'static, Console>,
+        name: Name,
+    ) {
         let (tx, rx) = rings(console);
         let strategy = InitializationStrategy::ReadState;
         self.end = self.end.max(client.0 + 1);
         self.clients[client.0] = Some(Rings {
             tx: RingBuffer::new(tx, strategy),
             rx: RingBuffer::new(rx, strategy),
+            name,
+            backlog: None,
         });
+    }
+
+    /// Adds a client that is a terminal: of these one is shown at a time, at first the one with the lowest
+    /// number. What another writes meanwhile is kept in its backlog, as much as fits.
+    pub fn add_terminal(
+        &mut self,
+        client: ClientId,
+        console: SharedMemoryRef<'static, Console>,
+        name: Name,
+        backlog: &'static mut [u8],
+    ) {
+        self.add_client(client, console, name);
+        if let Some(rings) = &mut self.clients[client.0] {
+            rings.backlog = Some(Backlog::new(backlog));
+        }
+        if self.terminals == 0 || client.0 < self.shown {
+            self.shown = client.0;
+            self.selected = client.0;
+        }
+        self.terminals += 1;
     }
 
     /// What went wrong so far.
@@ -178,14 +218,102 @@ impl<R: Registers> Server<R> {
             let selecting = core::mem::replace(&mut self.escaped, false);
             match (selecting, byte) {
                 (false, ESCAPE) => self.escaped = true,
-                (true, b'0'..=b'9') => {
-                    let client = usize::from(byte - b'0');
-                    if self.clients[client].is_some() {
-                        self.selected = client;
+                (false, _) | (true, ESCAPE) => self.deliver(byte, notify),
+                (true, b'0'..=b'9') => self.select(usize::from(byte - b'0')),
+                // Nothing can be selected: a key like others.
+                (true, _) if self.end <= 1 => self.deliver(byte, notify),
+                (true, _) => self.list(),
+            }
+        }
+    }
+
+    fn select(&mut self, client: usize) {
+        let Some(rings) = &mut self.clients[client] else {
+            return self.list();
+        };
+        self.selected = client;
+        if let Some(backlog) = &mut rings.backlog {
+            self.shown = client;
+            backlog.to_line_start();
+        }
+        let name = rings.name;
+        self.notice = Notice::line(format_args!("console {client}: {name}"));
+        self.announced = true;
+    }
+
+    /// Says what can be selected.
+    fn list(&mut self) {
+        struct List<'a, R>(&'a Server<R>);
+        impl<R> fmt::Display for List<'_, R> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("consoles:")?;
+                for (number, client) in self.0.clients.iter().enumerate() {
+                    if let Some(rings) = client {
+                        let mark = if number == self.0.selected { "*" } else { "" };
+                        write!(f, " {number}{mark} {}", rings.name)?;
                     }
                 }
-                _ => self.deliver(byte, notify),
+                f.write_str("; Ctrl-] and a digit selects one")
             }
+        }
+        if self.end > 1 {
+            self.notice = Notice::line(List(self));
+        }
+    }
+
+    /// Whether a client's output waits until its terminal is shown.
+    fn is_hidden(&self, client: usize) -> bool {
+        let rings = self.clients[client].as_ref();
+        client != self.shown && rings.is_some_and(|rings| rings.backlog.is_some())
+    }
+
+    /// Takes over what terminals that are not shown have written, so that they go on.
+    fn keep_hidden(&mut self, notify: &mut Clients) {
+        for client in 0..self.end {
+            if !self.is_hidden(client) {
+                continue;
+            }
+            let Some(rings) = &mut self.clients[client] else {
+                continue;
+            };
+            let filled = match rings.tx.num_filled_slots() {
+                Ok(filled) => filled,
+                Err(error) => {
+                    self.cut_off(client, error);
+                    continue;
+                }
+            };
+            if filled == rings.tx.capacity() {
+                notify.add(client);
+            }
+            for _ in 0..filled {
+                let byte = rings.tx.force_dequeue();
+                if let Some(backlog) = &mut rings.backlog {
+                    backlog.push(byte);
+                }
+            }
+        }
+    }
+
+    /// The next byte of what comes before the rings: a notice, and what the terminal that is shown
+    /// wrote before.
+    fn earlier(&mut self) -> Option<u8> {
+        if let Some(byte) = self.notice.pop() {
+            return Some(byte);
+        }
+        let rings = self.clients[self.shown].as_mut()?;
+        rings.backlog.as_mut()?.pop()
+    }
+
+    /// Before the first output of a terminal it is said whose it is, if there are several.
+    fn announce(&mut self) {
+        let rings = self.clients[self.shown].as_mut();
+        if self.terminals > 1
+            && !self.announced
+            && rings.is_some_and(|rings| rings.tx.is_empty() == Ok(false))
+        {
+            self.announced = true;
+            self.list();
         }
     }
 
@@ -207,6 +335,8 @@ impl<R: Registers> Server<R> {
     /// Sends as much as the port takes.
     #[inline(never)]
     fn send(&mut self, notify: &mut Clients) {
+        self.keep_hidden(notify);
+        self.announce();
         for _ in 0..SEND_LIMIT {
             if !self.uart.can_transmit() {
                 break;
@@ -227,12 +357,22 @@ impl<R: Registers> Server<R> {
     /// The next bytes to send; answers how many. Clients take turns by lines.
     fn gather(&mut self, bytes: &mut [u8; FIFO_SIZE], notify: &mut Clients) -> usize {
         let mut count = 0;
+        while count < FIFO_SIZE
+            && let Some(byte) = self.earlier()
+        {
+            bytes[count] = byte;
+            count += 1;
+        }
         // Every client is asked once after the last that had more than was taken. Who writes later
         // notifies, so an emptied ring need not be looked at again.
         let mut asked = 0;
         while count < FIFO_SIZE && asked < self.end {
             asked += 1;
             let sender = self.sender;
+            if self.is_hidden(sender) {
+                self.next_sender();
+                continue;
+            }
             let Some(rings) = &mut self.clients[sender] else {
                 self.next_sender();
                 continue;
@@ -367,7 +507,7 @@ mod tests {
         let mut server = server(&port);
         for number in [0, 3] {
             let (shared, console) = region();
-            server.add_client(id(number), shared);
+            server.add_client(id(number), shared, Name::default());
             let mut client = Client::new(share(console), || ());
             write!(client, "{number}: more than a FIFO takes").unwrap();
         }
@@ -386,7 +526,7 @@ mod tests {
             port.0.borrow_mut().room = room;
             let mut server = server(&port);
             let (shared, console) = region();
-            server.add_client(id(0), shared);
+            server.add_client(id(0), shared, Name::default());
             let mut client = Client::new(share(console), || ());
             let text = "x".repeat(count);
             write!(client, "{text}").unwrap();
@@ -403,7 +543,7 @@ mod tests {
         let port = Port::default();
         let mut server = server(&port);
         let (shared, console) = region();
-        server.add_client(id(0), shared);
+        server.add_client(id(0), shared, Name::default());
         let mut client = Client::new(share(console), || ());
         writeln!(client, "hello {}", 1).unwrap();
         assert_eq!(numbers(server.poll()), [], "its ring was not full");
@@ -423,9 +563,9 @@ mod tests {
         let port = Port::default();
         let mut server = server(&port);
         let (shared, a) = region();
-        server.add_client(id(0), shared);
+        server.add_client(id(0), shared, Name::default());
         let (shared, b) = region();
-        server.add_client(id(1), shared);
+        server.add_client(id(1), shared, Name::default());
         Client::new(share(a), || ()).write(b"aa\nAA\n").unwrap();
         Client::new(share(b), || ()).write(b"bb\nBB\n").unwrap();
         let _ = server.poll();
@@ -437,9 +577,9 @@ mod tests {
         let port = Port::default();
         let mut server = server(&port);
         let (shared, a) = region();
-        server.add_client(id(0), shared);
+        server.add_client(id(0), shared, Name::default());
         let (shared, b) = region();
-        server.add_client(id(1), shared);
+        server.add_client(id(1), shared, Name::default());
         Client::new(share(a), || ()).write(&[b'a'; 511]).unwrap();
         Client::new(share(b), || ()).write(b"b\n").unwrap();
         let _ = server.poll();
@@ -456,7 +596,7 @@ mod tests {
         port.0.borrow_mut().room = Some(FIFO_SIZE);
         let mut server = server(&port);
         let (shared, console) = region();
-        server.add_client(id(0), shared);
+        server.add_client(id(0), shared, Name::default());
         Client::new(share(console), || ())
             .write(&[b'x'; 20])
             .unwrap();
@@ -474,9 +614,9 @@ mod tests {
         let port = Port::default();
         let mut server = server(&port);
         let (shared, a) = region();
-        server.add_client(id(0), shared);
+        server.add_client(id(0), shared, Name::default());
         let (shared, b) = region();
-        server.add_client(id(3), shared);
+        server.add_client(id(3), shared, Name::default());
         // Client 5 does not exist: the selection stays.
         port.0
             .borrow_mut()
@@ -488,7 +628,90 @@ mod tests {
             std::iter::from_fn(move || client.read().unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(read(a), b"ad");
-        assert_eq!(read(b), b"bc\x1dx");
+        assert_eq!(read(b), b"bc\x1d");
+        let output = String::from_utf8(port.0.borrow().output.clone()).unwrap();
+        assert_eq!(output, "\r\n[console 0: ]\r\n", "the last of the notices");
+    }
+
+    fn name(text: &str) -> Name {
+        let mut name = Name::default();
+        name.0[..text.len()].copy_from_slice(text.as_bytes());
+        name
+    }
+
+    /// A server with terminals a and b and a client that is none, and the three clients.
+    fn two_terminals(port: &Port) -> (Server<Port>, [Client<impl Fn()>; 3]) {
+        let mut server = server(port);
+        let clients = ["a", "b", "log"].map(|of| {
+            let number = ["a", "b", "log"].iter().position(|n| *n == of).unwrap();
+            let (shared, console) = region();
+            match of {
+                "log" => server.add_client(id(number), shared, name(of)),
+                _ => server.add_terminal(id(number), shared, name(of), vec![0; 600].leak()),
+            }
+            Client::new(share(console), || ())
+        });
+        (server, clients)
+    }
+
+    fn printed(port: &Port) -> String {
+        String::from_utf8(std::mem::take(&mut port.0.borrow_mut().output)).unwrap()
+    }
+
+    #[test]
+    fn one_terminal_is_shown_and_the_others_go_on() {
+        let port = Port::default();
+        let (mut server, [mut a, mut b, mut log]) = two_terminals(&port);
+        b.write(b"hidden\n").unwrap();
+        let _ = server.poll();
+        assert_eq!(printed(&port), "");
+        a.write(b"seen\n").unwrap();
+        log.write(b"always\n").unwrap();
+        let _ = server.poll();
+        let list = "\r\n[consoles: 0* a 1 b 2 log; Ctrl-] and a digit selects one]\r\n";
+        assert_eq!(printed(&port), format!("{list}seen\nalways\n"));
+        port.0.borrow_mut().input.extend(b"\x1d1");
+        let _ = server.poll();
+        assert_eq!(printed(&port), "\r\n[console 1: b]\r\nhidden\n");
+        port.0.borrow_mut().input.extend(b"x");
+        assert_eq!(numbers(server.poll()), [1]);
+        a.write(b"now hidden\n").unwrap();
+        b.write(b"b\n").unwrap();
+        let _ = server.poll();
+        assert_eq!(printed(&port), "b\n");
+        // Typing to a log does not hide the terminal.
+        port.0.borrow_mut().input.extend(b"\x1d2");
+        b.write(b"c\n").unwrap();
+        let _ = server.poll();
+        assert_eq!(printed(&port), "\r\n[console 2: log]\r\nc\n");
+        port.0.borrow_mut().input.extend(b"\x1d0\x1d?");
+        let _ = server.poll();
+        assert_eq!(printed(&port), format!("{list}now hidden\n"));
+    }
+
+    #[test]
+    fn a_hidden_terminal_never_waits_for_the_port() {
+        let port = Port::default();
+        let (mut server, [mut a, mut b, _]) = two_terminals(&port);
+        a.write(b"a").unwrap();
+        port.0.borrow_mut().room = Some(0);
+        for line in 0..100 {
+            b.write(format!("line {line} of many\n").as_bytes())
+                .unwrap();
+            let _ = server.serve();
+            assert_eq!(b.is_sent(), Ok(true));
+        }
+        b.write(&[b'x'; 511]).unwrap();
+        assert_eq!(numbers(server.serve()), [1], "there is room again");
+        port.0.borrow_mut().room = None;
+        port.0.borrow_mut().input.extend(b"\x1d1");
+        let _ = server.poll();
+        let output = printed(&port);
+        let (head, rest) = output.split_once("\r\n[console 1: b]\r\n").unwrap();
+        assert_eq!(head, "");
+        // The last lines that fit, from the start of a line on.
+        assert!(rest.starts_with("line ") && rest.ends_with('x'), "{rest}");
+        assert!(rest.contains("\nline 99 of many\nxxx") && rest.len() <= 600);
     }
 
     #[test]
@@ -496,9 +719,9 @@ mod tests {
         let port = Port::default();
         let mut server = server(&port);
         let (shared, bad) = region();
-        server.add_client(id(0), shared);
+        server.add_client(id(0), shared, Name::default());
         let (shared, good) = region();
-        server.add_client(id(1), shared);
+        server.add_client(id(1), shared, Name::default());
         bad.tx.write_index.store(0x8000_0000, Ordering::Relaxed);
         Client::new(share(good), || ()).write(b"fine\n").unwrap();
         let _ = server.poll();
@@ -514,7 +737,7 @@ mod tests {
         let port = Port::default();
         let mut server = server(&port);
         let (shared, console) = region();
-        server.add_client(id(0), shared);
+        server.add_client(id(0), shared, Name::default());
         port.0.borrow_mut().input.extend([b'k'; 600]);
         let _ = server.poll();
         assert_eq!(
@@ -545,7 +768,7 @@ mod tests {
         let port = Port::default();
         let mut server = server(&port);
         let (shared, console) = region();
-        server.add_client(id(0), shared);
+        server.add_client(id(0), shared, Name::default());
         let calls = core::cell::Cell::new(0);
         let mut client = Client::new(share(console), || calls.set(calls.get() + 1));
         assert_eq!(client.is_sent(), Ok(true));
@@ -571,9 +794,9 @@ mod tests {
             let port = Port::default();
             let mut server = server(&port);
             let (shared, bad) = region();
-            server.add_client(id(0), shared);
+            server.add_client(id(0), shared, Name::default());
             let (shared, good) = region();
-            server.add_client(id(1), shared);
+            server.add_client(id(1), shared, Name::default());
             let words =
                 [&bad.tx.write_index, &bad.tx.read_index, &bad.rx.write_index, &bad.rx.read_index];
             for (word, value) in words.into_iter().zip(indices) {

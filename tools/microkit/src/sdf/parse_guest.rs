@@ -296,6 +296,12 @@ impl Parser<'_> {
             "hpt_order" => number(vm.hpt_order.into()),
             "vrma_page" => number(1 << vm.vrma_bits),
             "cpu" => number(self.system.pds[pd].cpu.into()),
+            "name" => {
+                let mut text = [0; 8];
+                let bytes = vm.name.bytes().take(text.len());
+                text.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+                number(u64::from_le_bytes(text))
+            }
             // Not all vCPUs are known yet.
             "vcpus" => SetVarValue::Vcpus(index),
             _ => match what.strip_suffix("_size").filter(|k| KINDS.contains(k)) {
@@ -306,7 +312,7 @@ impl Parser<'_> {
                     return Err(element.error(Problem::NotOneOf {
                         attribute: "value",
                         value: what.into(),
-                        known: "memory, max_memory, hpt_order, vrma_page, vcpus, cpu, \
+                        known: "memory, max_memory, hpt_order, vrma_page, vcpus, cpu, name, \
                                 kernel_size, initrd_size, cmdline_size",
                     }));
                 }
