@@ -42,6 +42,8 @@ pub struct Image {
     pub guests: Vec<String>,
     /// Memory of the machine that it is made for, as QEMU takes it.
     pub memory: String,
+    /// Of several terminals, that of the guest whose output is wanted.
+    pub terminal: Option<usize>,
 }
 
 impl<'a> Builder<'a> {
@@ -225,6 +227,7 @@ impl<'a> Builder<'a> {
             elfs,
             guests: system.guests.iter().map(|g| g.1.clone()).collect(),
             memory,
+            terminal: system.terminal,
         })
     }
 
@@ -256,6 +259,7 @@ impl<'a> Builder<'a> {
             elfs,
             guests: Vec::new(),
             memory: qemu::MEMORY.into(),
+            terminal: None,
         })
     }
 

@@ -305,10 +305,13 @@ fn run(workspace: &Workspace, args: &RunArgs, download: bool) -> Result<()> {
         return Ok(());
     }
     let bound = args.timeout.map(Duration::from_secs);
-    if args.guest.exec.is_some() {
+    if !args.guest.exec.is_empty() {
         guest::exec(workspace, &machine, bound)
     } else {
-        machine.interactive(bound, system.has_guest.then(Watch::default))
+        let watch = system
+            .has_guest
+            .then(|| Watch::new(machine.terminal.is_some()));
+        machine.interactive(bound, watch)
     }
 }
 

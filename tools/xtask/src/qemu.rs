@@ -29,6 +29,8 @@ pub struct Machine {
     pub memory: String,
     /// Whether virtual time counts instructions (one is one nanosecond).
     pub icount: bool,
+    /// Of several terminals, that of the guest whose output is wanted.
+    pub terminal: Option<usize>,
     /// More arguments.
     pub extra: Vec<String>,
 }
@@ -65,6 +67,7 @@ impl Machine {
             smp: 1,
             memory: image.memory.clone(),
             icount: false,
+            terminal: image.terminal,
             extra: Vec::new(),
         }
     }
@@ -338,6 +341,7 @@ mod tests {
             smp: 2,
             memory: "4G".into(),
             icount: false,
+            terminal: None,
             extra: vec!["-s".into()],
         }
     }

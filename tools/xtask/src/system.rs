@@ -25,6 +25,8 @@ pub struct System {
     pub has_guest: bool,
     /// Memory of the machine, bytes; the board's default if there is none.
     pub memory: Option<u64>,
+    /// Of several terminals, that of the guest whose output is wanted.
+    pub terminal: Option<usize>,
     /// Environment variables that its programs are compiled with.
     pub environment: BTreeMap<String, String>,
 }
@@ -71,6 +73,7 @@ impl System {
             guests: Vec::new(),
             has_guest: false,
             memory: None,
+            terminal: None,
             environment: BTreeMap::new(),
         })
     }
@@ -90,6 +93,7 @@ impl System {
             guests: self.guests.clone(),
             has_guest: self.has_guest,
             memory: self.memory,
+            terminal: self.terminal,
             environment: self.environment.clone(),
         })
     }

@@ -18,6 +18,10 @@ pub const BEGIN: &str = "PARTITA-GUEST-BEGIN";
 /// Start of the line after it.
 pub const END: &str = "PARTITA-GUEST-END";
 
+/// How the serial driver begins, if there are several terminals. Ctrl-] and a digit select one; it answers
+/// `[console N: NAME]`.
+const CONSOLES: &str = "[consoles:";
+
 /// QEMU's own last line when the user ends it.
 const QEMU_QUITS: &str = "QEMU: Terminated";
 
@@ -48,6 +52,8 @@ const PANICS: &[(&str, &str)] = &[
 #[derive(Debug, Default)]
 pub struct Parser {
     state: State,
+    /// The line after which the text is the guest's, if there are several terminals.
+    selected: Option<String>,
     /// The part of the text that is not judged yet.
     held: String,
 }
@@ -57,6 +63,8 @@ enum State {
     /// Before the command.
     #[default]
     Boot,
+    /// Before the guest's terminal is shown.
+    Other,
     /// In its output.
     Output,
     /// After it.
@@ -70,9 +78,24 @@ pub enum Piece {
     Output(String),
     /// A line of the console outside it.
     Line(String),
+    /// A line from before the guest's terminal was shown: it may be another guest's.
+    OtherLine(String),
 }
 
 impl Parser {
+    /// For a guest with one of several terminals. The text is another guest's until the serial driver
+    /// says that it shows this one.
+    fn of(terminal: Option<usize>) -> Self {
+        match terminal {
+            None => Self::default(),
+            Some(number) => Self {
+                state: State::Other,
+                selected: Some(format!("[console {number}: ")),
+                held: String::new(),
+            },
+        }
+    }
+
     /// Takes in text; returns what is known of it now, in order.
     pub fn feed(&mut self, text: &str) -> Vec<Piece> {
         self.held.push_str(text);
@@ -80,7 +103,7 @@ impl Parser {
         loop {
             let before = (self.held.len(), pieces.len());
             match self.state {
-                State::Boot | State::Ended(_) => self.line(&mut pieces),
+                State::Boot | State::Other | State::Ended(_) => self.line(&mut pieces),
                 State::Output => self.output(&mut pieces),
             }
             if before == (self.held.len(), pieces.len()) {
@@ -91,7 +114,7 @@ impl Parser {
 
     /// Whether the command has started.
     pub fn started(&self) -> bool {
-        self.state != State::Boot
+        !matches!(self.state, State::Boot | State::Other)
     }
 
     /// The command's exit status, once it has ended.
@@ -108,10 +131,13 @@ impl Parser {
         };
         let line: String = self.held.drain(..=end).collect();
         let line = line.trim_end_matches('\n');
-        if line == BEGIN && self.state == State::Boot {
-            self.state = State::Output;
-        } else {
-            pieces.push(Piece::Line(line.into()));
+        match (&self.state, &self.selected) {
+            (State::Boot, _) if line == BEGIN => self.state = State::Output,
+            (State::Other, Some(selected)) if line.starts_with(selected) => {
+                self.state = State::Boot;
+            }
+            (State::Other, _) => pieces.push(Piece::OtherLine(line.into())),
+            _ => pieces.push(Piece::Line(line.into())),
         }
     }
 
@@ -157,14 +183,30 @@ fn trouble(line: &str) -> Option<String> {
         .map(|(_, meaning)| format!("{meaning}: {}", line.trim()))
 }
 
+/// The same of what concerns every guest.
+fn trouble_of_all(line: &str) -> Option<String> {
+    trouble(line).filter(|_| line.contains("KERNEL|"))
+}
+
 /// Looks for a guest's end in the output of a machine that somebody uses.
 #[derive(Debug, Default)]
 pub struct Watch {
     line: String,
     trouble: Option<(String, Instant)>,
+    /// Others may go on when one guest has ended.
+    several: bool,
 }
 
 impl Watch {
+    /// Nothing has been seen. `several`: whether the machine has several guests; then it has not ended with
+    /// one of them.
+    pub fn new(several: bool) -> Self {
+        Self {
+            several,
+            ..Self::default()
+        }
+    }
+
     /// Takes in output that has come now.
     pub fn feed(&mut self, bytes: &[u8]) {
         for &byte in bytes {
@@ -188,7 +230,8 @@ impl Watch {
     /// What the guest has ended with, if nothing has come since then for a while.
     pub fn end(&self) -> Option<&str> {
         let (why, seen) = self.trouble.as_ref()?;
-        (seen.elapsed() > LAST_WORDS).then_some(why)
+        let ended = !self.several || trouble_of_all(why).is_some();
+        (ended && seen.elapsed() > LAST_WORDS).then_some(why)
     }
 
     /// The same at the machine's end.
@@ -198,19 +241,21 @@ impl Watch {
 }
 
 /// Follows a machine whose guest runs a command; its output goes to `out`. Returns the command's exit
-/// status. `log`: where the whole console goes, for messages.
+/// status. `terminal`: the number of the guest's, if there are several; the machine then goes off with the
+/// last guest. `log`: where the whole console goes, for messages.
 pub fn follow(
     mut session: Session,
+    terminal: Option<usize>,
     log: &Path,
     bound: Duration,
     out: &mut dyn Write,
 ) -> Result<u8> {
     let mut step = Some(Step::new("boot the guest"));
-    let result = watch(&mut session, bound, SILENCE, out, &mut step);
+    let result = watch(&mut session, terminal, bound, SILENCE, out, &mut step);
     if let Some(step) = step {
         step.failed("");
     }
-    match result.and_then(|status| power_off(&mut session).map(|()| status)) {
+    match result.and_then(|status| power_off(&mut session, terminal, bound).map(|()| status)) {
         Ok(status) => {
             qemu::check(session.end(POWER_OFF)?)?;
             Ok(status)
@@ -225,16 +270,27 @@ pub fn follow(
 
 /// The same without a word to the user, and with no other patience than `bound`: large memory is mapped in
 /// silence.
-pub fn run(session: &mut Session, bound: Duration, out: &mut dyn Write) -> Result<u8> {
-    let status = watch(session, bound, bound, out, &mut None)?;
-    power_off(session).map(|()| status)
+pub fn run(
+    session: &mut Session,
+    terminal: Option<usize>,
+    bound: Duration,
+    out: &mut dyn Write,
+) -> Result<u8> {
+    let status = watch(session, terminal, bound, bound, out, &mut None)?;
+    power_off(session, terminal, bound).map(|()| status)
 }
 
-/// Waits for the machine's end after the command's.
-fn power_off(session: &mut Session) -> Result<()> {
+/// Waits for the machine's end after the command's, or after those of other guests too.
+fn power_off(session: &mut Session, terminal: Option<usize>, bound: Duration) -> Result<()> {
     let start = session.age();
     while session.wait(Duration::from_millis(200)) != Event::End {
-        if session.age() - start >= POWER_OFF {
+        if terminal.is_some() {
+            if session.age() >= bound {
+                let seconds = bound.as_secs();
+                let why = format!("another guest has not ended after {seconds} s");
+                return Err(Error::Guest(why));
+            }
+        } else if session.age() - start >= POWER_OFF {
             let seconds = POWER_OFF.as_secs();
             let why = format!("no power-off {seconds} s after the command's end");
             return Err(Error::Guest(why));
@@ -246,13 +302,15 @@ fn power_off(session: &mut Session) -> Result<()> {
 /// Reads the console up to the command's exit status.
 fn watch(
     session: &mut Session,
+    terminal: Option<usize>,
     bound: Duration,
     silence: Duration,
     out: &mut dyn Write,
     step: &mut Option<Step>,
 ) -> Result<u8> {
-    let mut parser = Parser::default();
+    let mut parser = Parser::of(terminal);
     let mut seen = 0;
+    let mut to_select = terminal;
     loop {
         let event = session.wait(Duration::from_millis(200));
         let pieces = parser.feed(&session.text()[seen..]);
@@ -265,6 +323,15 @@ fn watch(
         let mut wrong = None;
         for piece in pieces {
             match piece {
+                Piece::OtherLine(line) => {
+                    // From now on the serial driver takes keys.
+                    if line.starts_with(CONSOLES)
+                        && let Some(number) = to_select.take()
+                    {
+                        session.send(&format!("\u{1d}{number}"))?;
+                    }
+                    wrong = wrong.or_else(|| trouble_of_all(&line));
+                }
                 Piece::Output(text) => write(out, &text)?,
                 Piece::Line(line) => {
                     if let Some(step) = step.as_ref() {
@@ -328,7 +395,7 @@ mod tests {
         for piece in pieces.iter().flat_map(|text| parser.feed(text)) {
             match piece {
                 Piece::Output(text) => output.push_str(&text),
-                Piece::Line(line) => lines.push(line),
+                Piece::Line(line) | Piece::OtherLine(line) => lines.push(line),
             }
         }
         (output, lines, parser.status())
@@ -406,6 +473,10 @@ mod tests {
 
     /// Follows a program that behaves like a machine with a guest.
     fn pretend(name: &str, script: &str) -> (Result<u8>, String) {
+        pretend_terminal(name, None, script)
+    }
+
+    fn pretend_terminal(name: &str, terminal: Option<usize>, script: &str) -> (Result<u8>, String) {
         let folder = std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let log = folder.join("log");
@@ -414,7 +485,7 @@ mod tests {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let session = Session::start(command, &log).unwrap();
         let mut out = Vec::new();
-        let result = follow(session, &log, Duration::from_secs(20), &mut out);
+        let result = follow(session, terminal, &log, Duration::from_secs(20), &mut out);
         std::fs::remove_dir_all(folder).unwrap();
         (result, String::from_utf8(out).unwrap())
     }
@@ -439,5 +510,35 @@ mod tests {
         let script = "echo 'Kernel panic - not syncing: x'; exec sleep 15";
         let error = pretend("panic", script).0.unwrap_err().to_string();
         assert!(error.starts_with("guest: its kernel panicked"), "{error}");
+    }
+
+    #[test]
+    fn one_of_several_terminals() {
+        // Guest 0 runs a command too, and crashes; its terminal is shown at first.
+        let script = "stty -icanon -echo 2>/dev/null
+            echo 'firmware'; echo '[consoles: 0* a 1 b; Ctrl-] and a digit selects one]'
+            echo PARTITA-GUEST-BEGIN; echo wrong; echo; echo PARTITA-GUEST-END 1
+            echo 'vcpu: the guest has crashed; it is stopped'
+            key=$(head -c 2 | od -An -tx1); [ \"$key\" = ' 1d 31' ] || exit 9
+            echo; echo '[console 1: b]'; echo booting
+            echo PARTITA-GUEST-BEGIN; echo right; echo; echo PARTITA-GUEST-END 5
+            sleep 0.3; echo 'vcpu: the guest is off'";
+        let (result, out) = pretend_terminal("terminals", Some(1), script);
+        assert_eq!((result.unwrap(), out.as_str()), (5, "right\n"));
+    }
+
+    #[test]
+    fn one_guests_end_is_not_that_of_all() {
+        for (several, ended) in [(false, true), (true, false)] {
+            let mut watch = Watch::new(several);
+            watch.feed(b"vcpu: the guest has crashed; it is stopped\n");
+            std::thread::sleep(LAST_WORDS + Duration::from_millis(10));
+            assert_eq!(watch.end().is_some(), ended);
+            assert!(watch.last_words().is_some());
+        }
+        let mut watch = Watch::new(true);
+        watch.feed(b"KERNEL|PANIC: x\n");
+        std::thread::sleep(LAST_WORDS + Duration::from_millis(10));
+        assert!(watch.end().is_some());
     }
 }

@@ -9,6 +9,7 @@ use super::xml::{Edits, enlarge, find, hex, machines, number, parse};
 use partita_guest_protocol::layout;
 use partita_papr::HptOrder;
 use roxmltree::{Document, Node};
+use std::collections::BTreeMap;
 
 /// The unit of guest memory, bytes.
 pub const MEMORY_UNIT: u64 = 16 << 20;
@@ -31,6 +32,54 @@ pub struct Changes {
     pub cores: Option<u32>,
     /// What to add to the command line.
     pub append: String,
+    /// First file systems of guests that have one of their own.
+    pub initrds: BTreeMap<String, String>,
+}
+
+/// A guest of a system.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Guest {
+    /// Its name.
+    pub name: String,
+    /// The file of its first file system, if it has one.
+    pub initrd: Option<String>,
+    /// The number of its terminal, if the serial port shows one of several terminals at a time.
+    pub terminal: Option<usize>,
+}
+
+/// The guests, in the order of the description.
+pub fn guests(text: &str) -> Result<Vec<Guest>, String> {
+    let document = parse(text)?;
+    let guest = |vm: Node| Guest {
+        name: vm.attribute("name").unwrap_or_default().into(),
+        initrd: vm.attribute("initrd").map(String::from),
+        terminal: terminal(&document, &vm),
+    };
+    Ok(machines(&document).map(guest).collect())
+}
+
+/// The number behind the symbol by which the serial driver finds the guest's rings, if it has a backlog of
+/// that number too.
+fn terminal(document: &Document, vm: &Node) -> Option<usize> {
+    let parent = vm
+        .ancestors()
+        .find(|n| n.has_tag_name("protection_domain"))?;
+    let rings = find(parent, "map", "setvar_vaddr", "console").ok()?;
+    let rings = rings.attribute("mr")?;
+    let number = |map: Node| -> Option<usize> {
+        let symbol = map.attribute("setvar_vaddr")?;
+        let number = symbol.strip_prefix("console_")?;
+        let backlog = format!("backlog_{number}");
+        let driver = map.parent()?;
+        find(driver, "map", "setvar_vaddr", &backlog).ok()?;
+        number.parse().ok()
+    };
+    let mut maps = document.descendants().filter(|n| n.has_tag_name("map"));
+    maps.find_map(|map| {
+        (map.attribute("mr") == Some(rings))
+            .then(|| number(map))
+            .flatten()
+    })
 }
 
 /// Files that the guests of a system are started from.
@@ -77,6 +126,10 @@ pub fn change(text: &str, changes: &Changes) -> Result<String, String> {
             let line = vm.attribute("cmdline").unwrap_or_default();
             edits.set(&vm, "cmdline", format!("{line} {}", changes.append).trim());
         }
+    }
+    for (guest, file) in &changes.initrds {
+        let vm = find(document.root(), "virtual_machine", "name", guest)?;
+        edits.set(&vm, "initrd", file);
     }
     if let Some(memory) = changes.memory {
         let backing = changes.backing.unwrap_or(memory);
@@ -238,6 +291,26 @@ mod tests {
                 assert_eq!(number(old).unwrap(), number(&new).unwrap(), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn guests_have_terminals_if_there_are_several() {
+        let two = include_str!("../../../../systems/two-guests/two-guests.system");
+        let terminals = |text| -> Vec<(String, Option<usize>)> {
+            let guests = guests(text).unwrap();
+            guests.into_iter().map(|g| (g.name, g.terminal)).collect()
+        };
+        let expected = [("a".to_string(), Some(0)), ("b".to_string(), Some(1))];
+        assert_eq!(terminals(two), expected);
+        assert_eq!(terminals(LINUX), [("linux".to_string(), None)]);
+        let changes = Changes {
+            initrds: [("b".to_string(), "other.cpio".to_string())].into(),
+            ..Changes::default()
+        };
+        let changed = change(two, &changes).unwrap();
+        let initrds = guests(&changed).unwrap().into_iter().map(|g| g.initrd);
+        let expected = ["initrd.cpio", "other.cpio"].map(|file| Some(file.to_string()));
+        assert_eq!(initrds.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Systems with Linux guests: their kernel and first file system, and commands that run in them.
 
+mod commands;
 pub mod console;
 mod cpio;
 mod description;
@@ -20,6 +21,9 @@ use fetch::{Cache, KERNELS};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// What a guest without a command runs where others have one.
+const NOTHING: &str = ":";
 
 /// Bound of a command's run, if the user names none.
 const BOUND: Duration = Duration::from_secs(600);
@@ -54,9 +58,11 @@ pub struct Options {
     /// out. The guest's servers get an instance on each.
     #[arg(long, value_name = "COUNT", requires = "guest_vcpus", value_parser = clap::value_parser!(u32).range(1..=4))]
     guest_cores: Option<u32>,
-    /// Run a command in the guest: its output and its exit status are ours.
-    #[arg(long, value_name = "COMMAND")]
-    pub exec: Option<String>,
+    /// Run a command in the guest: its output and its exit status are ours. Where there are several guests, a
+    /// command is for the one that is named, or for all without a name; may be repeated, and the first says whose
+    /// output and exit status it is. A guest without a command goes off as soon as it has booted.
+    #[arg(long, value_name = "[GUEST:]COMMAND")]
+    pub exec: Vec<String>,
     /// Programs of a Debian package for the guest; may be repeated.
     #[arg(long, value_name = "PACKAGE", conflicts_with = "guest_initrd")]
     guest_package: Vec<String>,
@@ -93,7 +99,7 @@ impl Options {
             || self.guest_memory.is_some()
             || self.guest_backing.is_some()
             || self.guest_vcpus.is_some()
-            || self.exec.is_some()
+            || !self.exec.is_empty()
             || self.share.is_some()
             || !self.guest_package.is_empty()
     }
@@ -183,19 +189,32 @@ pub fn prepare(
     for package in &options.guest_package {
         programs.extend(packages::programs(&cache, package)?);
     }
-    if !files.initrds.is_empty() {
-        let archive = match &options.guest_initrd {
-            Some(file) => read_bytes(file)?,
-            None if !needs_files => cpio::Archive::default().finish(),
-            None => initramfs::make(
-                &read_bytes(&cache.busybox()?)?,
-                options.exec.as_deref(),
-                options.share.as_deref(),
-                &programs,
-            )?,
-        };
+    let guests = description::guests(&text).map_err(content)?;
+    let names: Vec<&str> = guests.iter().map(|guest| guest.name.as_str()).collect();
+    let commands = commands::divide(&options.exec, &names).map_err(Error::Usage)?;
+    let watched = guests.iter().find(|guest| guest.name == commands.watched);
+    system.terminal = watched.or(guests.first()).and_then(|guest| guest.terminal);
+    let archive = |command| match &options.guest_initrd {
+        Some(file) => read_bytes(file),
+        None if !needs_files => Ok(cpio::Archive::default().finish()),
+        None => {
+            let busybox = read_bytes(&cache.busybox()?)?;
+            initramfs::make(&busybox, command, options.share.as_deref(), &programs)
+        }
+    };
+    let mut initrds = BTreeMap::new();
+    if options.exec.is_empty() || guests.len() == 1 {
+        let command = commands.by_guest.values().next();
         for name in &files.initrds {
-            write(&folder.join(name), &archive)?;
+            write(&folder.join(name), archive(command.map(String::as_str))?)?;
+        }
+    } else {
+        for guest in guests.iter().filter(|guest| guest.initrd.is_some()) {
+            let command = commands.by_guest.get(&guest.name);
+            let file = format!("initrd-{}.cpio", guest.name);
+            let archive = archive(Some(command.map_or(NOTHING, String::as_str)))?;
+            write(&folder.join(&file), archive)?;
+            initrds.insert(guest.name.clone(), file);
         }
     }
     let changes = description::Changes {
@@ -205,6 +224,7 @@ pub fn prepare(
         vcpus: options.guest_vcpus,
         cores: options.guest_cores,
         append: options.guest_append.clone().unwrap_or_default(),
+        initrds,
     };
     let text = description::change(&text, &changes)
         .and_then(|text| description::add(&text, additions))
@@ -310,7 +330,13 @@ pub fn exec(workspace: &Workspace, machine: &Machine, bound: Option<Duration>) -
     let log = workspace.target.join("guest/console.log");
     let session = machine.watched(&log)?;
     let bound = bound.unwrap_or(BOUND);
-    match console::follow(session, &log, bound, &mut std::io::stdout())? {
+    match console::follow(
+        session,
+        machine.terminal,
+        &log,
+        bound,
+        &mut std::io::stdout(),
+    )? {
         0 => Ok(()),
         status => Err(Error::GuestStatus(status)),
     }

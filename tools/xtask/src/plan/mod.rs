@@ -174,8 +174,9 @@ pub struct Alterations {
     pub guest_packages: Vec<String>,
     /// A folder of the checkout that the guest finds as /share.
     pub share: Option<PathBuf>,
-    /// A command that the guest runs instead of a shell, as of `--exec`.
-    pub exec: Option<String>,
+    /// Commands that guests run instead of a shell, as of `--exec`.
+    #[serde(deserialize_with = "tables::one_or_many")]
+    pub exec: Vec<String>,
     /// Programs that take the places of others: `{ hpt = "evil-hpt" }`.
     pub replace: BTreeMap<String, String>,
     /// Files of the checkout with elements that are added ([`crate::guest::Additions`]).

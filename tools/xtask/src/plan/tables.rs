@@ -4,8 +4,8 @@
 use super::Alterations;
 use super::dialogue::Step;
 use crate::qemu;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -188,6 +188,20 @@ pub struct SystemTest {
     pub snapshot: bool,
     #[serde(default)]
     pub alter: Alterations,
+}
+
+/// A text, or a list of texts.
+pub fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Texts {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Texts::deserialize(from)? {
+        Texts::One(text) => vec![text],
+        Texts::Many(texts) => texts,
+    })
 }
 
 pub fn default_board() -> String {

@@ -59,9 +59,9 @@ pub fn boot(job: &Job, machine: &Machine, log: &Path) -> (Verdict, String) {
             dialogue,
             alterations,
             ..
-        } if alterations.exec.is_some() => {
+        } if !alterations.exec.is_empty() => {
             let mut output = Vec::new();
-            let end = console::run(&mut session, job.timeout, &mut output);
+            let end = console::run(&mut session, machine.terminal, job.timeout, &mut output);
             let tail = session.tail(15);
             let output: String = output.into_iter().map(char::from).collect();
             (verdict(judge_command(dialogue, end, &output)), tail)
