@@ -234,7 +234,7 @@ impl<R: Registers> Server<R> {
         self.selected = client;
         if let Some(backlog) = &mut rings.backlog {
             self.shown = client;
-            backlog.to_line_start();
+            backlog.skip_broken_line();
         }
         let name = rings.name;
         self.notice = Notice::line(format_args!("console {client}: {name}"));

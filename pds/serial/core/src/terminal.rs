@@ -56,7 +56,7 @@ impl Backlog {
     }
 
     /// Before it is shown: a line whose start is lost goes.
-    pub(crate) fn to_line_start(&mut self) {
+    pub(crate) fn skip_broken_line(&mut self) {
         if core::mem::take(&mut self.overrun) {
             while self.pop().is_some_and(|byte| byte != b'\n') {}
         }
@@ -140,7 +140,7 @@ mod tests {
         let mut kept = backlog(8);
         for round in 0..5 {
             "ab\ncd".bytes().for_each(|byte| kept.push(byte));
-            kept.to_line_start();
+            kept.skip_broken_line();
             assert_eq!(all(&mut kept), "ab\ncd", "{round}");
         }
     }
@@ -149,10 +149,10 @@ mod tests {
     fn the_oldest_goes_first_and_by_whole_lines() {
         let mut kept = backlog(8);
         "first\nsecond\n3".bytes().for_each(|byte| kept.push(byte));
-        kept.to_line_start();
+        kept.skip_broken_line();
         assert_eq!(all(&mut kept), "3");
         "a\nb\n".bytes().for_each(|byte| kept.push(byte));
-        kept.to_line_start();
+        kept.skip_broken_line();
         assert_eq!(all(&mut kept), "a\nb\n");
         let mut none = backlog(0);
         none.push(b'x');
