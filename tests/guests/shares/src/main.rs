@@ -110,7 +110,9 @@ mod program {
         let seen = &SEEN[vcpu];
         let other = vcpu ^ 2;
         READY.fetch_add(1, SeqCst);
-        while BEGIN.load(SeqCst) == 0 || timebase() < BEGIN.load(SeqCst) {}
+        while BEGIN.load(SeqCst) == 0 || timebase() < BEGIN.load(SeqCst) {
+            core::hint::spin_loop();
+        }
         let (from, stolen_before) = (timebase(), stolen_ticks(vcpu));
         let end = BEGIN.load(SeqCst) + SECOND;
         let mut now = from;
