@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! Guest program: ten restarts (RTAS system-reboot; SPEC S1.11, 6 rows 14 and 40). Before each the
-//! program leaves as much behind as it can; after each nothing of it may be found but the contents of
-//! memory that the loader does not write.
+//! Guest program: restarts (SPEC S1.11, 6 rows 14 and 40). Before each the program leaves as much behind as it
+//! can; after each nothing of it may be found but the contents of memory that the loader does not
+//! write.
+//!
+//! It restarts itself (RTAS system-reboot) ten times, or as often as `restarts=` on the command line says. With
+//! `by=outside` somebody else resets it at any time, until five seconds pass without that.
 #![cfg_attr(target_arch = "powerpc64", no_std, no_main)]
 
 #[cfg(not(target_arch = "powerpc64"))]
@@ -24,8 +27,12 @@ mod program {
 
     guest_support::guest_program!(main);
 
-    /// Restarts.
+    /// Restarts, if the command line does not say how many.
     const RESTARTS: u64 = 10;
+    /// Complete rounds that there must have been when the resets from outside end.
+    const LEAST: u64 = 1;
+    /// How long it waits for a reset, ticks.
+    const PATIENCE: u64 = 5 * 512_000_000;
     /// Says that the count behind it is ours.
     const MAGIC: u64 = 0x7265_7374_6172_7421;
 
@@ -80,7 +87,12 @@ mod program {
         let first = read(place) != MAGIC;
         let count = if first { 0 } else { read(place + 8) };
         println!("reboot: start {count}");
-        if count == RESTARTS {
+        let outside = guest.argument("by") == Some("outside");
+        let enough = match outside {
+            true => !first && read(place + 16) == MAGIC,
+            false => count == guest.number("restarts").unwrap_or(RESTARTS),
+        };
+        if enough {
             guest_support::run("guest-reboot", guest, &[CASES]);
         }
         // On the way only what fails is a result.
@@ -96,6 +108,13 @@ mod program {
         write(place + 8, count + 1);
         if let Err(why) = leave_traces(guest) {
             runner::abort(format_args!("start {count}: {why}"));
+        }
+        if outside {
+            work(guest);
+            if count < LEAST {
+                runner::abort(format_args!("only {count} complete rounds"));
+            }
+            write(place + 16, MAGIC);
         }
         let token = guest.token("system-reboot").unwrap_or(0);
         let status = rtas::call(token, &[], 1);
@@ -179,9 +198,27 @@ mod program {
 
     static SPINS: AtomicU64 = AtomicU64::new(0);
 
+    /// The other vCPU: it has calls of all kinds in flight when the end comes.
     extern "C" fn spin(_: u64) -> ! {
         loop {
             SPINS.fetch_add(1, SeqCst);
+            hypercall(H_READ, [0, 0]);
+            hypercall(H_IPI, [0, 0xff]);
+            hypercall(H_REGISTER_VPA, [2 << 45, 1, 0]);
+            let _ = hypercall(H_PROD, [1]);
+            hypercall(H_CEDE, []);
+        }
+    }
+
+    /// Entries come and go until the reset does.
+    fn work(guest: &'static Guest) {
+        let page = segment(0xd000_0000_0000_0000, 0x7007, PageSize::Size64K);
+        let from = guest_support::machine::timebase();
+        while guest_support::machine::timebase() - from < PATIENCE {
+            let answer = page.enter(guest, page.base, 0, PageSize::Size64K, 0);
+            if answer.status == H_SUCCESS {
+                hypercall(H_REMOVE, [0, answer.words[0]]);
+            }
         }
     }
 
