@@ -73,7 +73,6 @@ use crate::error::{Error, Result, read_toml};
 use crate::toolchain::Variant;
 use crate::workspace::{Package, Workspace};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -209,14 +208,14 @@ pub struct Choice {
 pub fn jobs(workspace: &Workspace, choice: &Choice) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
     for package in below(workspace, "tests/suites") {
-        let table = metadata::<SuiteTable>(package, "suite")?.unwrap_or_default();
+        let table = metadata(package, "suite", Forms::<SuiteTable>::read)?.unwrap_or_default();
         let table = table.choose(choice.soak);
         if !table.soak_only || choice.soak {
             jobs.extend(suite_jobs(&package.name, &table, choice.smp));
         }
     }
     for package in below(workspace, "tests/guests") {
-        let table = metadata::<GuestTable>(package, "guest")?;
+        let table = metadata(package, "guest", Forms::<GuestTable>::read)?;
         if let Some(table) = table.map(|t| t.choose(choice.soak))
             && (!table.soak_only || choice.soak)
         {
@@ -258,8 +257,9 @@ pub fn host_soak(workspace: &Workspace) -> Result<BTreeMap<String, String>> {
     }
     let mut environment = BTreeMap::new();
     for package in &workspace.packages {
-        if let Some(table) = metadata::<Table>(package, "host_soak")? {
-            environment.extend(table.plain.environment);
+        let read = |table| serde_json::from_value::<Table>(table).map_err(|e| e.to_string());
+        if let Some(table) = metadata(package, "host_soak", read)? {
+            environment.extend(table.environment);
         }
     }
     Ok(environment)
@@ -280,10 +280,13 @@ fn below<'a>(workspace: &'a Workspace, folder: &str) -> impl Iterator<Item = &'a
 }
 
 /// A table of a package's `[package.metadata]`.
-fn metadata<T: DeserializeOwned>(package: &Package, name: &str) -> Result<Option<Forms<T>>> {
+fn metadata<T>(
+    package: &Package,
+    name: &str,
+    read: impl FnOnce(serde_json::Value) -> std::result::Result<T, String>,
+) -> Result<Option<T>> {
     let table = package.metadata.get(name).cloned();
-    let forms = table.map(Forms::read).transpose();
-    forms.map_err(|why| Error::Content {
+    table.map(read).transpose().map_err(|why| Error::Content {
         path: package.folder.join("Cargo.toml"),
         why: format!("package.metadata.{name}: {why}"),
     })
@@ -389,6 +392,13 @@ mod tests {
 
     fn json(text: &str) -> serde_json::Value {
         toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn packages_name_their_long_host_tests() {
+        let workspace = Workspace::find().unwrap();
+        let environment = host_soak(&workspace).unwrap();
+        assert!(environment.contains_key("KERNEL_MODEL_CASES"));
     }
 
     #[test]
