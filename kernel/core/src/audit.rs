@@ -3,7 +3,7 @@
 //! that hardware could use maps a page of the GSpace, with no more rights than the page has, and is
 //! counted among its pins.
 
-use crate::gspace::{GPageTable, GSpace, inner_table};
+use crate::gspace::{GPageTable, GSpace, TAKEN_AWAY, inner_table};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::object::Link;
@@ -67,7 +67,9 @@ impl<M: Machine> Kernel<'_, M> {
                 }
             }
         }
-        used += g.views.iter().filter(|v| v.place.get() != 0).count() as u64;
+        let views = g.views.iter();
+        let shown = views.filter(|v| v.place.get() != 0 && v.gpa.get() != TAKEN_AWAY);
+        used += shown.count() as u64;
         let counted = self.all_pins(g);
         if used != counted {
             audit.wrong = Some(Finding::Pins { used, counted });

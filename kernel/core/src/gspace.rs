@@ -30,17 +30,22 @@ const SIZE_SHIFT: u32 = 2;
 const RIGHTS_SHIFT: u32 = 4;
 const DEVICE: u64 = 1 << 6;
 const ADDR: u64 = 0x0000_ffff_ffff_f000;
+/// Virtual address in `MappedView::place`.
+const PLACE_VADDR: u64 = (1 << 48) - 1;
+
+/// `MappedView::gpa` of one whose page was taken away by force: it shows the GSpace's empty page.
+pub const TAKEN_AWAY: u64 = u64::MAX;
 
 /// A mapped view.
 #[repr(C)]
 pub struct MappedView {
     /// PID and virtual address, 0 if unused.
     pub place: Cell<u64>,
-    /// Guest real address of the piece.
+    /// Guest real address of the piece, or [`TAKEN_AWAY`].
     pub gpa: Cell<u64>,
 }
 
-/// Guest-physical address space: 4 KiB.
+/// Guest-physical address space: 4 KiB, and an empty page behind it ([`empty_page`]).
 #[repr(C)]
 pub struct GSpace {
     /// LPID, 0 until one is assigned.
@@ -74,6 +79,14 @@ pub struct GSpace {
     pub tables: [Link<GPageTable>; GSPACE_TABLES],
 }
 impl Object for GSpace {}
+const _: () = assert!(core::mem::size_of::<GSpace>() <= 4096);
+
+/// Real address of the page that views show whose own page was taken away by force: their holders find out when they
+/// next invoke something, and until then their accesses are not faults. It is part of the GSpace, so it joins
+/// nobody but those who shared the guest's memory anyway. The kernel never reads it.
+fn empty_page(g: Ref<GSpace>) -> u64 {
+    g.addr() + 4096
+}
 
 /// 512 guest pages and their pin counts: 8 KiB.
 #[repr(C)]
@@ -569,7 +582,7 @@ impl<M: Machine> Kernel<'_, M> {
             self.m.set_partition(g.lpid.get(), 0);
         }
         for view in &g.views {
-            self.drop_view(g, view);
+            self.take_away(r, view);
         }
         self.vcpus(r).for_each(|v| v.dispatch_counter.set(0));
     }
@@ -654,9 +667,9 @@ impl<M: Machine> Kernel<'_, M> {
         if let Some(v) = g
             .views
             .iter()
-            .find(|v| v.place.get() == place && v.gpa.get() == gpa)
+            .find(|v| v.place.get() == place && [gpa, TAKEN_AWAY].contains(&v.gpa.get()))
         {
-            self.drop_view(g, v);
+            self.drop_view(view.gspace, v);
             for vcpu in self.vcpus(view.gspace) {
                 if vcpu.dispatch_counter_view.get() == place {
                     vcpu.dispatch_counter.set(0);
@@ -665,16 +678,55 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
-    fn drop_view(&self, g: &GSpace, view: &MappedView) {
+    /// Whether the kernel has not ended the mapping that a view capability remembers.
+    pub(crate) fn view_shows(&self, view: &View) -> bool {
+        let Some((mapping, gpa)) = view.mapping else {
+            return false;
+        };
+        let place = mapping.pid << 48 | mapping.vaddr;
+        let views = &self.at(view.gspace).views;
+        views
+            .iter()
+            .any(|v| v.place.get() == place && v.gpa.get() == gpa)
+    }
+
+    /// What a view shows goes by force: it shows the empty page now.
+    fn take_away(&self, r: Ref<GSpace>, view: &MappedView) {
+        let place = view.place.get();
+        if place == 0 {
+            return;
+        }
+        let g = self.at(r);
+        if let Some(page) = self.viewed_page(g, view) {
+            self.replace_page(place >> 48, place & PLACE_VADDR, page, empty_page(r));
+        }
+        if let Some(leaf) = self.leaf(g, view.gpa.get()) {
+            self.unpin(&leaf);
+        }
+        view.gpa.set(TAKEN_AWAY);
+    }
+
+    /// Real address of the guest's page that a view shows.
+    fn viewed_page(&self, g: &GSpace, view: &MappedView) -> Option<u64> {
+        // The leaf is there as long as it is pinned.
+        let leaf = self.leaf(g, view.gpa.get())?;
+        Some(leaf.addr + (view.gpa.get() & ((1 << leaf.bits) - 1)))
+    }
+
+    fn drop_view(&self, r: Ref<GSpace>, view: &MappedView) {
+        let g = self.at(r);
         let place = view.place.replace(0);
         if place == 0 {
             return;
         }
-        // The leaf is there as long as it is pinned.
-        if let Some(leaf) = self.leaf(g, view.gpa.get()) {
-            let page = leaf.addr + (view.gpa.get() & ((1 << leaf.bits) - 1));
-            self.clear_entry(place >> 48, place & ((1 << 48) - 1), 12, page);
-            self.unpin(&leaf);
+        let (pid, vaddr) = (place >> 48, place & PLACE_VADDR);
+        if view.gpa.get() == TAKEN_AWAY {
+            self.clear_entry(pid, vaddr, 12, empty_page(r));
+        } else if let Some(page) = self.viewed_page(g, view) {
+            self.clear_entry(pid, vaddr, 12, page);
+            if let Some(leaf) = self.leaf(g, view.gpa.get()) {
+                self.unpin(&leaf);
+            }
         }
     }
 
@@ -683,6 +735,9 @@ impl<M: Machine> Kernel<'_, M> {
         let g = self.at(r);
         self.poison(r);
         self.drop_hpt_views(g);
+        for view in &g.views {
+            self.drop_view(r, view);
+        }
         while let Some(v) = g.vcpus.get() {
             self.detach_vcpu(v);
         }

@@ -541,7 +541,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
         let Some((mapping, _)) = mapping else {
             return Err(SysError::InvalidCapability(1).into());
         };
-        if view.gspace != g || !view.rights.contains(CapRights::WRITE) {
+        // What the capability remembers may have been ended by poisoning.
+        if view.gspace != g || !view.rights.contains(CapRights::WRITE) || !self.view_shows(view) {
             return Err(SysError::InvalidCapability(1).into());
         }
         let missing =

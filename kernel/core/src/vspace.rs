@@ -196,6 +196,20 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
+    /// Makes the 4 KiB page at `vaddr` of `pid` show other memory, with the same rights, if it is still the one at real
+    /// address `old`. In one store: a thread on another core finds the one or the other, and is not refused.
+    pub(crate) fn replace_page(&self, pid: u64, vaddr: u64, old: u64, new: u64) {
+        let Some(root) = self.root_of(pid) else {
+            return;
+        };
+        let found = self.walk(root, vaddr, 12);
+        if found.shift == 12 && found.value & VALID != 0 && found.value & ADDR == old {
+            self.m
+                .write_pte(found.entry, found.value & !(ADDR | DEVICE) | new);
+            self.m.flush_range(pid, vaddr, 12);
+        }
+    }
+
     pub(crate) fn invoke_frame(&self, slot: Ref<Slot>, f: Frame, args: &Args) -> Outcome<usize> {
         match args.label {
             InvocationLabel::PageMap => {

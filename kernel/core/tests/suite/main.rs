@@ -6,6 +6,7 @@ mod audit;
 mod boot;
 mod cap;
 mod cnode;
+mod gspace;
 mod guest;
 mod guest_tables;
 mod invariants;

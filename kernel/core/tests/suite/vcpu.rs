@@ -22,6 +22,8 @@ const PC: u64 = 0x1000;
 struct Guest {
     rig: Rig,
     gspace: u64,
+    hpt: u64,
+    page: u64,
     vcpu: u64,
     tcb: u64,
     sc: u64,
@@ -78,6 +80,8 @@ impl Guest {
         Guest {
             rig,
             gspace,
+            hpt,
+            page,
             vcpu,
             tcb,
             sc,
@@ -694,4 +698,66 @@ fn a_mode_is_one_that_exists() {
     assert_eq!(mode(), lpcr::ILE);
     g.invoke(L::VCPUSetMode, &[0x100_0000, lpcr::ILE]);
     assert_eq!(mode(), 0);
+}
+
+/// A view capability remembers its mapping after the kernel has ended it; nothing is bound through that.
+#[test]
+fn vcpu0131_no_counter_through_a_view_that_was_taken_away() {
+    let g = Guest::new();
+    let root = init_cnode::CNODE as u64;
+    let vspace = init_cnode::VSPACE as u64;
+    let view = g.rig.fresh();
+    for _ in 0..3 {
+        let table = g.rig.make(ObjectType::PageTable);
+        g.rig
+            .ok(table, L::PageTableMap, &[0x100_8000, 0], &[vspace]);
+    }
+    g.rig.ok(
+        g.gspace,
+        L::GSpaceMakeView,
+        &[view, 64, READ_WRITE],
+        &[root],
+    );
+    g.rig.ok(view, L::ViewMap, &[0, 0x100_8000, 0], &[vspace]);
+    let bind = |error| match error {
+        None => drop(
+            g.rig
+                .ok(g.vcpu, L::VCPUBindDispatchCounter, &[0x100], &[view]),
+        ),
+        Some((error, details)) => {
+            g.rig.refused(
+                g.vcpu,
+                L::VCPUBindDispatchCounter,
+                &[0x100],
+                &[view],
+                error,
+                details,
+            );
+        }
+    };
+    bind(None);
+    // The page behind it goes: poisoned.
+    g.rig.delete(g.page);
+    assert_eq!(g.object().dispatch_counter.get(), 0);
+    const STALE: Option<(E, &[u64])> = Some((E::InvalidCapability, &[1]));
+    bind(STALE);
+    // The table is emptied and another page stands there, which nothing pins.
+    g.rig.ok(g.hpt, L::HPTClear, &[], &[]);
+    let page = g.rig.make(ObjectType::Frame4K);
+    g.rig.ok(page, L::PageMap, &[0, READ_WRITE, 0], &[g.gspace]);
+    bind(STALE);
+    assert_eq!(g.object().dispatch_counter.get(), 0);
+    g.rig.ok(page, L::PageUnmap, &[], &[]);
+    g.rig.ok(page, L::PageMap, &[0, READ_WRITE, 0], &[g.gspace]);
+    // Unmapped and mapped anew it is one again.
+    g.rig.ok(view, L::ViewUnmap, &[], &[]);
+    bind(STALE);
+    g.rig.ok(view, L::ViewMap, &[0, 0x100_8000, 0], &[vspace]);
+    bind(None);
+    assert_eq!(
+        g.rig
+            .invoke(page, L::PageUnmap, &[], &[])
+            .map_err(|(e, _)| e),
+        Err(E::RevokeFirst)
+    );
 }

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Guest-physical address spaces: what is left of them in their tables, and of their pages in views.
+
+use crate::rig::Rig;
+use partita_abi::{CapRights, ErrorCode as E, InvocationLabel as L, ObjectType, init_cnode};
+use partita_kernel_core::machine::Machine;
+use partita_papr::hpte;
+
+const READ_WRITE: u64 = CapRights::READ.0 | CapRights::WRITE.0;
+const WINDOW: u64 = 0x100_8000;
+
+/// A GSpace with a bound table, and no pages.
+struct Space {
+    gspace: u64,
+    hpt: u64,
+}
+
+fn space(rig: &Rig) -> Space {
+    let gspace = rig.make(ObjectType::GSpace);
+    let control = init_cnode::LPID_CONTROL as u64;
+    rig.ok(control, L::LPIDControlAssign, &[], &[gspace]);
+    let hpt = rig.make_many(ObjectType::Hpt, 18, 1);
+    let gfns = rig.make_many(ObjectType::HptGfns, 16, 1);
+    rig.ok(hpt, L::HPTBind, &[12], &[gspace, gfns]);
+    Space { gspace, hpt }
+}
+
+/// A table mapped at 0: the first is that of a GiB.
+fn table(rig: &Rig, space: &Space) -> u64 {
+    let table = rig.make(ObjectType::GPageTable);
+    rig.ok(table, L::GPageTableMap, &[0, 0], &[space.gspace]);
+    table
+}
+
+/// A page of 4 KiB at 0.
+fn page(rig: &Rig, space: &Space) -> u64 {
+    let page = rig.make(ObjectType::Frame4K);
+    rig.ok(page, L::PageMap, &[0, READ_WRITE, 0], &[space.gspace]);
+    page
+}
+
+fn insert(rig: &Rig, space: &Space, entry: u64) -> Result<(), E> {
+    let words = [entry, 0x1000 | hpte::VALID, hpte::M | 2];
+    let answer = rig.invoke(space.hpt, L::HPTInsert, &words, &[]);
+    answer.map(drop).map_err(|(error, _)| error)
+}
+
+#[test]
+fn gspace0001_tables_of_a_dead_gspace_bring_no_pages_into_another() {
+    let rig = Rig::new();
+    let [first, second] = [space(&rig), space(&rig)];
+    let tables = [table(&rig, &first), table(&rig, &first)];
+    page(&rig, &first);
+    insert(&rig, &first, 1).unwrap();
+    rig.delete(first.gspace);
+    for table in tables {
+        let old = (E::InvalidCapability, [0]);
+        rig.refused(
+            table,
+            L::GPageTableMap,
+            &[0, 0],
+            &[second.gspace],
+            old.0,
+            &old.1,
+        );
+        rig.ok(table, L::GPageTableUnmap, &[], &[]);
+        rig.ok(table, L::GPageTableMap, &[0, 0], &[second.gspace]);
+    }
+    assert_eq!(insert(&rig, &second, 1), Err(E::FailedLookup));
+    // Not in use: they can be unmapped again.
+    for table in tables.into_iter().rev() {
+        rig.ok(table, L::GPageTableUnmap, &[], &[]);
+    }
+    crate::invariants::check(&rig);
+}
+
+#[test]
+fn gspace0002_a_table_below_a_deleted_one_is_empty_and_free() {
+    let rig = Rig::new();
+    let space = space(&rig);
+    let outer = table(&rig, &space);
+    let inner = table(&rig, &space);
+    let frame = page(&rig, &space);
+    insert(&rig, &space, 1).unwrap();
+    rig.refused(inner, L::GPageTableUnmap, &[], &[], E::RevokeFirst, &[]);
+    // It holds what is pinned: the table is poisoned, and neither page nor pins can be found any more.
+    rig.delete(outer);
+    assert_eq!(insert(&rig, &space, 2), Err(E::IllegalOperation));
+    rig.ok(space.hpt, L::HPTClear, &[], &[]);
+    assert_eq!(insert(&rig, &space, 2), Err(E::FailedLookup));
+    rig.ok(frame, L::PageUnmap, &[], &[]);
+    rig.ok(inner, L::GPageTableUnmap, &[], &[]);
+    // In its place anew it has no page and no pin, and works.
+    table(&rig, &space);
+    rig.ok(inner, L::GPageTableMap, &[0, 0], &[space.gspace]);
+    assert_eq!(insert(&rig, &space, 3), Err(E::FailedLookup));
+    rig.ok(frame, L::PageMap, &[0, READ_WRITE, 0], &[space.gspace]);
+    insert(&rig, &space, 3).unwrap();
+    rig.refused(inner, L::GPageTableUnmap, &[], &[], E::RevokeFirst, &[]);
+    rig.ok(space.hpt, L::HPTRemove, &[3], &[]);
+    rig.ok(frame, L::PageUnmap, &[], &[]);
+    rig.ok(inner, L::GPageTableUnmap, &[], &[]);
+    crate::invariants::check(&rig);
+}
+
+/// What a view shows at its place.
+fn shown(rig: &Rig) -> u64 {
+    let root = rig.addr(init_cnode::VSPACE as u64);
+    let mut at = root + 8 * (WINDOW >> 39);
+    for shift in [30, 21, 12] {
+        let next = rig.m.read_pte(at) & 0x01ff_ffff_ffff_ff00;
+        at = next + 8 * ((WINDOW >> shift) & 511);
+    }
+    let leaf = rig.m.read_pte(at);
+    if leaf >> 63 == 0 {
+        return 0;
+    }
+    leaf & 0x01ff_ffff_ffff_f000
+}
+
+#[test]
+fn gspace0003_a_view_whose_page_is_taken_away_shows_an_empty_page_till_it_is_unmapped() {
+    let rig = Rig::new();
+    let space = space(&rig);
+    table(&rig, &space);
+    table(&rig, &space);
+    let frame = page(&rig, &space);
+    let (root, vspace) = (init_cnode::CNODE as u64, init_cnode::VSPACE as u64);
+    for _ in 0..3 {
+        let table = rig.make(ObjectType::PageTable);
+        rig.ok(table, L::PageTableMap, &[WINDOW, 0], &[vspace]);
+    }
+    let views = [rig.fresh(), rig.fresh()];
+    for view in views {
+        let words = [view, 64, READ_WRITE];
+        rig.ok(space.gspace, L::GSpaceMakeView, &words, &[root]);
+    }
+    let map = |view| rig.invoke(view, L::ViewMap, &[0, WINDOW, 0], &[vspace]);
+    map(views[0]).unwrap();
+    assert_eq!(shown(&rig), rig.addr(frame));
+    let empty = rig.addr(space.gspace) + 4096;
+    rig.delete(frame);
+    assert_eq!(shown(&rig), empty, "no access to it is a fault");
+    // Emptying the table does not bring the page back, nor is the place free.
+    rig.ok(space.hpt, L::HPTClear, &[], &[]);
+    assert_eq!(shown(&rig), empty);
+    page(&rig, &space);
+    assert_eq!(shown(&rig), empty);
+    assert!(map(views[1]).is_err());
+    let dw = [1, 0x1000 | hpte::VALID, hpte::M | 2];
+    rig.ok(space.hpt, L::HPTInsert, &dw, &[]);
+    crate::invariants::check(&rig);
+    rig.ok(views[0], L::ViewUnmap, &[], &[]);
+    assert_eq!(shown(&rig), 0);
+    map(views[1]).unwrap();
+    assert_ne!(shown(&rig), empty);
+    // The end of the GSpace ends what views show, the empty page too.
+    rig.ok(space.hpt, L::HPTRemove, &[1], &[]);
+    for view in [views[0], space.gspace] {
+        rig.delete(view);
+    }
+    assert_ne!(shown(&rig), 0, "a view keeps it alive");
+    rig.delete(views[1]);
+    assert_eq!(shown(&rig), 0);
+    crate::invariants::check(&rig);
+}
