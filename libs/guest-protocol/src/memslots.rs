@@ -35,6 +35,10 @@ pub const RECLAIM_BEGIN: u64 = 9;
 pub const RECLAIM_FINISH: u64 = 10;
 /// Word: gfn. Leaves a BUSY piece to the guest after all.
 pub const RECLAIM_CANCEL: u64 = 11;
+/// Word: gfn. The frame of the piece of memory that holds it is destroyed and freed at once, whoever uses it: then the
+/// guest's table is poisoned, and the guest stops until it is reset. The piece is found anew when it is needed.
+/// Answer: [`Step`].
+pub const RECLAIM_BY_FORCE: u64 = 12;
 
 /// Bit of the second word of [`REQUEST`]: the page will be written.
 pub const WRITE: u64 = 1 << 8;

@@ -389,6 +389,13 @@ impl Kernel for Frames {
         }
     }
 
+    fn destroy(&mut self, frame: Frame) -> Result<(), KernelFailed> {
+        let untyped = self.slot(frame, Kind::Untyped)?;
+        self.path(untyped).revoke().map_err(|_| KernelFailed)?;
+        *self.made(frame)? = Made::Nothing;
+        Ok(())
+    }
+
     fn zero(&mut self, frame: Frame, offset: u64, length: u64) -> Result<(), KernelFailed> {
         let at = self.window(frame, offset)?.cast::<u64>();
         for i in 0..length as usize / size_of::<u64>() {

@@ -62,6 +62,7 @@ impl<K: Kernel> MemSlots<'_, K> {
                 Ok(()) => Answer::ok([]),
                 Err(error) => refused(error),
             }),
+            protocol::RECLAIM_BY_FORCE => with_gfn(a, |gfn| change(self.reclaim_by_force(gfn))),
             _ => Answer::label(answer::INVALID),
         }
     }
@@ -210,7 +211,7 @@ mod tests {
             let images = Images::default();
             let create = words([0, 0, MEMORY, 0]);
             for peer in [Peer::Hpt(0), Peer::Vpa(1), Peer::Serial, Peer::Guest] {
-                for label in protocol::SET_REGION..=protocol::RECLAIM_CANCEL {
+                for label in protocol::SET_REGION..=protocol::RECLAIM_BY_FORCE {
                     let answer = server.call(&images, peer, label, &create);
                     assert_eq!(answer, Answer::label(answer::INVALID));
                 }
@@ -303,6 +304,12 @@ mod tests {
             assert_eq!(busy, Answer::label(protocol::BUSY));
             let done = call(protocol::RECLAIM_FINISH, [17, 0, 0, 0]);
             assert_eq!(done, Step::Done.to_answer());
+            let done = call(protocol::RECLAIM_BY_FORCE, [17, 0, 0, 0]);
+            assert_eq!(done, Step::Done.to_answer());
+            assert_eq!(
+                call(protocol::RECLAIM_BY_FORCE, [1 << 20, 0, 0, 0]),
+                refused(Refusal::NoSlot, 0)
+            );
             assert_eq!(
                 call(protocol::RECLAIM_CANCEL, [u64::MAX, 0, 0, 0]),
                 Answer::label(protocol::REFUSED)

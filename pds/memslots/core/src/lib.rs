@@ -84,6 +84,8 @@ pub trait Kernel {
     fn map(&mut self, gfn: Gfn, frame: Frame, writable: bool) -> Result<(), KernelFailed>;
     /// Takes a frame out of the GSpace.
     fn unmap(&mut self, gfn: Gfn, frame: Frame) -> Result<(), UnmapError>;
+    /// Ends a frame at once, with its mappings, pinned or not.
+    fn destroy(&mut self, frame: Frame) -> Result<(), KernelFailed>;
     /// Zeroes `length` bytes of a frame from `offset`, both multiples of 4096.
     fn zero(&mut self, frame: Frame, offset: u64, length: u64) -> Result<(), KernelFailed>;
     /// Copies 4096 bytes between two places, both multiples of 4096.

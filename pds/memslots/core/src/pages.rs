@@ -303,6 +303,21 @@ impl<K: Kernel> MemSlots<'_, K> {
         Ok(Step::Done)
     }
 
+    /// Takes the piece of memory that holds `gfn` away from the guest at once. What uses it does so no longer: the
+    /// guest's table is poisoned then (the pin rule). The next request finds it another frame.
+    pub fn reclaim_by_force(&mut self, gfn: Gfn) -> Result<Step, Error> {
+        let place = self.place(gfn, PAGE_SHIFT, false).ok_or(Error::NoSlot)?;
+        let (_, frame, word) = self.page(&place.region, place.word);
+        if let Some(frame) = frame {
+            if word.is_foreign() || self.kernel.destroy(frame).is_err() {
+                return Ok(Step::NotYet(Waiting::Failed));
+            }
+            self.pool.give_back(frame);
+        }
+        self.set_word(&place.region, place.word, PageWord::FREE);
+        Ok(Step::Done)
+    }
+
     /// Leaves a BUSY piece to the guest after all.
     pub fn reclaim_cancel(&mut self, gfn: Gfn) -> Result<(), Error> {
         let place = self.place(gfn, PAGE_SHIFT, false).ok_or(Error::NoSlot)?;

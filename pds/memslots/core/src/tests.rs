@@ -18,6 +18,7 @@ pub(crate) struct Fake {
     pinned: BTreeSet<u64>,
     contents: BTreeMap<(Frame, u64), u8>,
     zeroed: u64,
+    destroyed: u64,
     map_fails: bool,
     unmap_fails: bool,
     prepare_fails: bool,
@@ -50,6 +51,12 @@ impl Kernel for &mut Fake {
         let (held, _) = self.gspace.remove(&gfn.get()).expect("was mapped");
         assert_eq!(held, frame);
         Ok(())
+    }
+
+    fn destroy(&mut self, frame: Frame) -> Result<(), KernelFailed> {
+        self.gspace.retain(|_, (held, _)| *held != frame);
+        self.destroyed += 1;
+        self.zero(frame, 0, frame.size.bytes())
     }
 
     fn prepare(&mut self, frame: Frame) -> Result<(), KernelFailed> {
@@ -767,4 +774,32 @@ proptest! {
             drop(guard);
         });
     }
+}
+
+/// What the guest uses can be taken away by force: it is free and all zeros when it is found again.
+#[test]
+fn a_page_is_taken_away_by_force() {
+    with([0, 16, 0], 16, 16, |server, _| {
+        server.set_region(0, 0, 1 << 20, 0).unwrap();
+        assert_eq!(server.load(0x1_0000, &[7]), Answer::Ready);
+        server.kernel.pinned.insert(16);
+        let gfn = Gfn::new(17).unwrap();
+        assert_eq!(server.reclaim_by_force(gfn), Ok(Step::Done));
+        assert_eq!(server.kernel.destroyed, 1);
+        let stats = server.stats();
+        assert_eq!((stats.held, stats.mapped), (0, 0));
+        assert_eq!(stats.frames[1].free, 16);
+        // Nothing behind it: nothing to do.
+        assert_eq!(server.reclaim_by_force(gfn), Ok(Step::Done));
+        assert_eq!(server.kernel.destroyed, 1);
+        server.kernel.pinned.clear();
+        assert_eq!(
+            server.request(Gfn::new(16).unwrap(), 16, true),
+            Answer::Ready
+        );
+        assert!(server.kernel.contents.is_empty());
+        // A caller's own frame stays.
+        let far = Gfn::new(1 << 20).unwrap();
+        assert_eq!(server.reclaim_by_force(far), Err(Error::NoSlot));
+    });
 }

@@ -224,9 +224,9 @@ pub fn zero(gpa: u64, bytes: u64) -> Outcome {
         .map(drop)
 }
 
-/// Has `memslots-revoker` take memory away.
-pub fn revoke() -> Got {
-    call(channel::MEMSLOTS, 0x1000, [])
+/// Takes memory away from the guest, whatever uses it.
+pub fn reclaim_by_force(gfn: u64) -> Got {
+    call(channel::MEMSLOTS, memslots::RECLAIM_BY_FORCE, [gfn])
 }
 
 /// Slots, pages held, foreign, mapped, busy.

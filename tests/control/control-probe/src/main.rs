@@ -4,7 +4,7 @@
 //!
 //! Where slots can lie behind the guest's memory (`max_memory`) it makes some come and go under the running guest.
 //! With the dirty log mapped (`dirty_log`) it goes through everything, for which the guest is Linux; with the
-//! chain heads mapped (`rmap`) it has the guest's memory taken away (`memslots-revoker`); without either it
+//! chain heads mapped (`rmap`) it takes the guest's memory away; without either it
 //! only pauses, kicks and resumes the guest, as fast as it can.
 #![cfg_attr(target_arch = "powerpc64", no_std, no_main)]
 

@@ -3,8 +3,8 @@
 
 use crate::calls::{
     Outcome, abort, advance, check, collect_dirty, complete, flush, flush_once, free_frames, get,
-    kick, pause, pause_now, refused, release, reset, resume, revoke, set, set_region, settle,
-    sleep, stats, times, vcpu_call, verify,
+    kick, pause, pause_now, reclaim_by_force, refused, release, reset, resume, set, set_region,
+    settle, sleep, stats, times, vcpu_call, verify,
 };
 use core::fmt;
 use partita_guest_protocol::dirty::DirtyLog;
@@ -85,16 +85,26 @@ fn kicks(count: u64) -> Outcome {
     Ok(())
 }
 
-/// The guest's first 2 MiB are taken away while it runs (`memslots-revoker`): the table is poisoned, the
-/// guest stops, nobody else does, and the memory can be used again (DESIGN section 4, the pin rule).
+/// The guest's first 2 MiB, with its areas, are taken away while it runs: the table is poisoned, the guest stops,
+/// nobody else does, and a reset brings it back (DESIGN section 4, the pin rule).
 pub fn poison(out: &mut Out<'_>) -> Outcome {
+    let (vpa, slb) = wait_for_vpa()?;
+    set(0, VPA_DTL, [slb + 0x100, LOG]).ok("S1.9: a trace log")?;
     kicks(2000)?;
+    let [_, held, ..] = stats()?;
     let (before, _) = times()?;
     kicks(200)?;
     let (runs, _) = times()?;
     check("the guest runs", runs > before, runs, before)?;
-    let got = revoke().ok("the frame's memory is revoked at once")?;
-    got.must("the memory can be used again", got.words[0] == 1)?;
+    check("S0: its area is below 2 MiB", vpa < 2 << 20, vpa, 0)?;
+    let step = settle(reclaim_by_force(0), "the frame goes at once")?;
+    check("the frame goes at once", step == Step::Done, 0, 0)?;
+    check(
+        "S2.9: it is free",
+        stats()?[1] + 1 == held,
+        held,
+        stats()?[1],
+    )?;
     kicks(200)?;
     let (stopped, _) = times()?;
     kicks(200)?;
@@ -113,7 +123,29 @@ pub fn poison(out: &mut Out<'_>) -> Outcome {
         "a poisoned table is not flushed",
         refused.label == hpt::TABLE,
     )?;
+    // What vpa has mapped is gone: it looks at its areas all the same, and goes on.
+    check("its counter is gone", times()?.1.is_none(), 0, 0)?;
+    for at in [slb + 0x200, slb + 0x300] {
+        set(0, VPA_DTL, [at, LOG]).ok("S1.3: recorded")?;
+        sleep(1000);
+        let got = get(0, VPA_ADDR).ok("vpa goes on")?;
+        got.must("S1.2", got.words[0] == vpa || got.words[0] == 0)?;
+    }
     out(format_args!("poisoned: {runs} dispatches, then none"));
+    check("its reset", reset()?, 0, 0)?;
+    let (vpa_again, _) = wait_for_vpa()?;
+    check("its VPA is back", vpa_again == vpa, vpa_again, vpa)?;
+    set(0, VPA_DTL, [slb + 0x100, LOG]).ok("S1.9: a trace log")?;
+    kicks(2000)?;
+    let (later, count) = times()?;
+    check("it runs again", later > stopped, later, stopped)?;
+    check("it is counted", count.is_some_and(|n| n > 100), later, 0)?;
+    pause_now()?;
+    let (valid, _) = verify()?;
+    resume()?;
+    out(format_args!(
+        "reset: {later} dispatches, {valid} valid entries"
+    ));
     Ok(())
 }
 

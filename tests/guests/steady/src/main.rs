@@ -17,7 +17,8 @@ mod program {
     use guest_support::console::line;
     use guest_support::hypercall::hypercall;
     use guest_support::machine::{mtspr, spr};
-    use guest_support::papr::hcall::number::{H_CEDE, H_ENTER, H_REMOVE};
+    use guest_support::memory::{write_be32, write_byte};
+    use guest_support::papr::hcall::number::{H_CEDE, H_ENTER, H_REGISTER_VPA, H_REMOVE};
     use guest_support::papr::hcall::status::{H_NOT_FOUND, H_PTEG_FULL, H_SUCCESS};
 
     /// H_ENTER: this entry and no other (SPEC 2.2).
@@ -26,7 +27,23 @@ mod program {
     const LINE: u64 = 4000;
     const SLEEP: u64 = 1000;
 
+    /// VPA and SLB shadow, so that dispatches are counted and told.
+    fn register(guest: &Guest) {
+        let vpa = guest.free[0] + 0x1_0000;
+        let slb = vpa + 0x1000;
+        write_be32(vpa + 4, 640 << 16);
+        write_byte(vpa + 0xb8, 7);
+        write_be32(slb + 4, 128);
+        for (function, area) in [(1, vpa), (3, slb)] {
+            let status = hypercall(H_REGISTER_VPA, [function << 45, 0, area]).status;
+            if status != H_SUCCESS {
+                line(format_args!("steady: no area {function}: {status}: WRONG"));
+            }
+        }
+    }
+
     pub fn main(guest: &'static Guest) -> ! {
+        register(guest);
         let entries = guest.hpt.entries();
         for round in 0u64.. {
             // Neither of the groups that entries of the virtual real mode area can be in: the last and
