@@ -100,12 +100,6 @@ impl Cache {
         &self.folder
     }
 
-    /// Unpacks a package into a folder that may hold others.
-    pub fn unpack_into(&self, apt: &Apt, package: &str, folder: &Path) -> Result<()> {
-        let packed = folder.with_extension("packed");
-        self.download(apt, package, &packed, folder)
-    }
-
     /// Fails unless files may and can be downloaded.
     pub fn may_download(&self, package: &str) -> Result<()> {
         if !self.download {
@@ -122,8 +116,8 @@ impl Cache {
     }
 
     /// Downloads a package and unpacks it; `folder` is there when it is complete.
-    fn unpack(&self, apt: &Apt, package: &str, folder: &Path) -> Result<()> {
-        let part = folder.with_extension("part");
+    pub fn unpack(&self, apt: &Apt, package: &str, folder: &Path) -> Result<()> {
+        let part = self.folder.join("part");
         if part.exists() {
             std::fs::remove_dir_all(&part).at(&part)?;
         }
@@ -131,6 +125,9 @@ impl Cache {
         // An older folder is without the file that is looked for, else we were not here.
         if folder.exists() {
             std::fs::remove_dir_all(folder).at(folder)?;
+        }
+        if let Some(parent) = folder.parent() {
+            make_folder(parent)?;
         }
         std::fs::rename(&part, folder).at(folder)
     }
@@ -227,6 +224,17 @@ impl Apt {
         Ok(dependencies(&text))
     }
 
+    /// Those of the packages that there are, with the bytes of their files.
+    pub fn sizes(&self, packages: &[String]) -> Result<Vec<(String, u64)>> {
+        if packages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut show = self.command("apt-cache");
+        show.args(["show", "--no-all-versions"]).args(packages);
+        let text = process::output(&mut show, "looking for a package's libraries")?;
+        Ok(sizes(&text))
+    }
+
     /// The package of the current kernel.
     fn current(&self, kernel: &Kernel) -> Result<String> {
         let mut depends = self.command("apt-cache");
@@ -262,6 +270,21 @@ fn dependencies(text: &str) -> Vec<String> {
     names
 }
 
+/// Names and sizes in the words of `apt-cache show`.
+fn sizes(text: &str) -> Vec<(String, u64)> {
+    let mut found = Vec::new();
+    let mut name = None;
+    for line in text.lines() {
+        if let Some(package) = line.strip_prefix("Package: ") {
+            name = Some(package.to_string());
+        } else if let Some(bytes) = line.strip_prefix("Size: ") {
+            let bytes = bytes.trim().parse().unwrap_or(u64::MAX);
+            found.extend(name.take().map(|name| (name, bytes)));
+        }
+    }
+    found
+}
+
 /// The dependency that starts with `prefix`, in the words of `apt-cache depends`.
 fn dependency(text: &str, prefix: &str) -> Option<String> {
     text.lines()
@@ -289,6 +312,14 @@ mod tests {
     fn dependencies_are_listed() {
         let text = "p\n  Depends: a\n |Depends: b\n  Depends: c\n  Depends: <virtual>\n    d\n  Depends: e\n";
         assert_eq!(dependencies(text), ["a", "b", "e"]);
+    }
+
+    #[test]
+    fn packages_have_sizes() {
+        let text = "Package: a\nInstalled-Size: 9\nSize: 12\nDescription: x\n Size: 3\n\n\
+                    Package: b\nSize: 7\n";
+        let expected = [("a".to_string(), 12), ("b".to_string(), 7)];
+        assert_eq!(sizes(text), expected);
     }
 
     #[test]
