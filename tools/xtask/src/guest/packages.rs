@@ -34,7 +34,7 @@ pub struct GuestFile {
 /// makes dependencies. So only these are looked into, and other dependencies are left out. Each package is
 /// unpacked into a folder of its own.
 pub fn programs(cache: &Cache, package: &str) -> Result<Vec<GuestFile>> {
-    let folder = cache.folder().join("packages").join(package);
+    let folder = cache.folder().join("packages");
     let mut found = Found::look(&folder, package)?;
     if found.missing.is_empty() {
         return Ok(found.files());
@@ -45,18 +45,23 @@ pub fn programs(cache: &Cache, package: &str) -> Result<Vec<GuestFile>> {
     let mut dependencies: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
     loop {
         found = Found::look(&folder, package)?;
-        let Some(missing) = found.missing.first() else {
+        let Some(first) = found.missing.first() else {
             return Ok(found.files());
         };
-        let needed_by = &missing.needed_by;
-        if !dependencies.contains_key(needed_by) {
-            let names = apt.depends(needed_by)?;
-            dependencies.insert(needed_by.clone(), apt.sizes(&names)?);
+        for missing in &found.missing {
+            let needed_by = &missing.needed_by;
+            if !dependencies.contains_key(needed_by) {
+                let names = apt.depends(needed_by)?;
+                dependencies.insert(needed_by.clone(), apt.sizes(&names)?);
+            }
         }
-        let candidates = dependencies[needed_by].iter();
-        let candidates = candidates.filter(|(name, _)| !folder.join(name).is_dir());
-        let Some(next) = choose(candidates, &missing.file) else {
-            let file = &missing.file;
+        let candidates = found.missing.iter().flat_map(|missing| {
+            let packages = dependencies[&missing.needed_by].iter();
+            packages.map(|package| (missing.file.as_str(), package))
+        });
+        let candidates = candidates.filter(|(_, (name, _))| !folder.join(name).is_dir());
+        let Some(next) = choose(candidates) else {
+            let Missing { file, needed_by } = first;
             return Err(Error::Content {
                 why: format!("no package that {needed_by} depends on has {file}, which it needs"),
                 path: folder,
@@ -66,11 +71,18 @@ pub fn programs(cache: &Cache, package: &str) -> Result<Vec<GuestFile>> {
     }
 }
 
-/// In which package to look for a library first: that with the name most like the library's, then the smallest.
-fn choose<'a>(candidates: impl Iterator<Item = &'a (String, u64)>, file: &str) -> Option<&'a str> {
+/// Of missing libraries and packages that may have them, the package to look into first: that whose name is most
+/// like a library's, then the smallest.
+fn choose<'a>(candidates: impl Iterator<Item = (&'a str, &'a (String, u64))>) -> Option<&'a str> {
     candidates
-        .max_by_key(|(name, bytes)| (likeness(name, file), Reverse(*bytes), Reverse(name)))
-        .map(|(name, _)| name.as_str())
+        .max_by_key(|(file, (name, bytes))| {
+            (
+                likeness(name, file),
+                Reverse(*bytes),
+                Reverse(name.as_str()),
+            )
+        })
+        .map(|(_, (name, _))| name.as_str())
 }
 
 /// How much the name of a package is like that of a library's file. Debian names it after the file:
@@ -267,9 +279,14 @@ mod tests {
             ("libc6", 2_000_000),
         ]
         .map(|(name, bytes)| (name.to_string(), bytes));
-        assert_eq!(choose(candidates.iter(), "libc.so.6"), Some("libc6"));
-        assert_eq!(choose(candidates.iter(), "libz.so.1"), Some("zlib1g"));
-        assert_eq!(choose([].iter(), "libz.so.1"), None);
+        let chosen = |files: &[&'static str]| {
+            let of = |file| candidates.iter().map(move |candidate| (file, candidate));
+            choose(files.iter().copied().flat_map(of))
+        };
+        assert_eq!(chosen(&["libc.so.6"]), Some("libc6"));
+        assert_eq!(chosen(&["libz.so.1"]), Some("zlib1g"));
+        assert_eq!(chosen(&["ld64.so.2", "libc.so.6"]), Some("libc6"));
+        assert_eq!(chosen(&[]), None);
     }
 
     #[test]
