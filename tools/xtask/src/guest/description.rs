@@ -83,7 +83,7 @@ fn terminal(document: &Document, vm: &Node) -> Option<usize> {
 }
 
 /// Files that the guests of a system are started from.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Files {
     /// Names of kernels.
     pub kernels: Vec<String>,
@@ -434,6 +434,7 @@ mod tests {
                    <into pd="a"><map mr="m" vaddr="1"/><irq id="1"/></into></additions>"#
                     .into(),
             ],
+            ..Additions::default()
         };
         let changed = add(text, &additions).unwrap();
         let document = Document::parse(&changed).unwrap();

@@ -79,6 +79,9 @@ pub struct Additions {
     /// XML texts: what is below the root element goes into the system, or below `<into pd="NAME">`
     /// into that protection domain.
     pub texts: Vec<String>,
+    /// Kernels of the guests among them, as `--guest-kernel` takes them, by the name of their file without its
+    /// extension.
+    pub kernels: BTreeMap<String, String>,
 }
 
 impl Options {
@@ -150,7 +153,7 @@ pub fn prepare(
         why,
     };
     let text = read(&path)?;
-    let Some(files) = description::files(&text).map_err(content)? else {
+    let Some(own) = description::files(&text).map_err(content)? else {
         if options.any() {
             let why = format!("system {} has no guest to take such options", system.name);
             return Err(Error::Usage(why));
@@ -173,11 +176,29 @@ pub fn prepare(
     }
     let folder = workspace.target.join("guest").join(&system.name);
     let cache = Cache::new(&workspace.target, download);
+    let changes = description::Changes {
+        memory: options.guest_memory,
+        backing: options.guest_backing,
+        max_memory: options.guest_max_memory,
+        vcpus: options.guest_vcpus,
+        cores: options.guest_cores,
+        append: options.guest_append.clone().unwrap_or_default(),
+    };
+    // The options are about the system's own guests, not about those that are added.
+    let text = description::change(&text, &changes)
+        .and_then(|text| description::add(&text, additions))
+        .map_err(content)?;
+    let files = description::files(&text).map_err(content)?;
+    let files = files.unwrap_or_default();
     let mut needs_files = false;
     for name in &files.kernels {
         let stem = Path::new(name).file_stem().unwrap_or_default();
-        let wanted = choice.unwrap_or(stem.to_str().unwrap_or_default());
-        match payload(workspace, wanted) {
+        let stem = stem.to_str().unwrap_or_default();
+        let choice = match own.kernels.contains(name) {
+            true => choice,
+            false => additions.kernels.get(stem).map(String::as_str),
+        };
+        match payload(workspace, choice.unwrap_or(stem)) {
             Some(package) => system.guests.push((name.clone(), package.into())),
             None => {
                 needs_files = true;
@@ -218,17 +239,10 @@ pub fn prepare(
         }
     }
     let changes = description::Changes {
-        memory: options.guest_memory,
-        backing: options.guest_backing,
-        max_memory: options.guest_max_memory,
-        vcpus: options.guest_vcpus,
-        cores: options.guest_cores,
-        append: options.guest_append.clone().unwrap_or_default(),
         initrds,
+        ..description::Changes::default()
     };
-    let text = description::change(&text, &changes)
-        .and_then(|text| description::add(&text, additions))
-        .map_err(content)?;
+    let text = description::change(&text, &changes).map_err(content)?;
     system.changed(&folder, &text)
 }
 
@@ -256,6 +270,7 @@ pub fn altered(
     };
     let mut additions = Additions {
         replace: alterations.replace.clone(),
+        kernels: alterations.kernels.clone(),
         ..Additions::default()
     };
     for file in &alterations.add {

@@ -182,6 +182,8 @@ pub struct Alterations {
     pub add: Vec<String>,
     /// Environment variables that its programs are compiled with.
     pub environment: BTreeMap<String, String>,
+    /// Kernels of guests that are added so, by the name of their file without its extension.
+    pub kernels: BTreeMap<String, String>,
 }
 
 impl Alterations {
