@@ -93,6 +93,7 @@ pub struct Generator {
     canary: [u64; 2],
     memory: u64,
     entries: u64,
+    vcpus: u64,
     deadly: [u32; 4],
 }
 
@@ -106,6 +107,7 @@ impl Generator {
             canary,
             memory: guest.memory,
             entries: guest.hpt.entries(),
+            vcpus: guest.vcpus as u64,
             deadly: core::array::from_fn(|i| guest.token(DEADLY[i]).unwrap_or(0)),
         }
     }
@@ -113,6 +115,19 @@ impl Generator {
     /// Memory that no call may change.
     pub fn canary(&self) -> [u64; 2] {
         self.canary
+    }
+
+    /// Whether several vCPUs make calls, so that each is hit by those of others at any time.
+    fn shared(&self) -> bool {
+        self.vcpus > 1
+    }
+
+    /// Whether an entry of the virtual real mode area can be at this index: in the first and the last
+    /// groups, as many as there are pages of memory.
+    fn may_be_own(&self, ptex: u64) -> bool {
+        let pages = self.memory >> 16;
+        let (group, groups) = (ptex / 8, self.entries / 8);
+        group < groups && (group < pages || group >= groups.saturating_sub(pages))
     }
 
     fn chance(&mut self, one_in: u64) -> bool {
@@ -201,7 +216,11 @@ impl Generator {
                 return Call { number, args };
             }
         }
-        let number = self.random.pick(NUMBERS);
+        let number = match self.random.pick(NUMBERS) {
+            // Only the other vCPU wakes it, and both are to be at work.
+            H_JOIN if self.shared() && !self.chance(32) => H_PROD,
+            number => number,
+        };
         match number {
             H_ENTER => {
                 args[0] = self.flags();
@@ -212,6 +231,10 @@ impl Generator {
             H_REMOVE | H_READ | H_CLEAR_MOD | H_CLEAR_REF | H_PROTECT => {
                 args[0] = self.flags();
                 args[1] = self.ptex();
+                if number == H_PROTECT && self.shared() && self.may_be_own(args[1]) {
+                    // Looking first would not do: the entry may be made in between.
+                    args[1] = self.entries / 2;
+                }
                 args[2] = self.dw0();
             }
             H_BULK_REMOVE => {
@@ -231,7 +254,8 @@ impl Generator {
             }
             H_REGISTER_VPA => {
                 args[0] = self.random.below(8) << 45 | self.any() & 0xffff;
-                args[1] = if self.chance(4) { self.any() } else { 0 };
+                let vcpu = self.random.below(self.vcpus);
+                args[1] = if self.chance(4) { self.any() } else { vcpu };
                 args[2] = self.address();
                 if args[2] < self.memory && args[2] & 7 == 0 {
                     let length = self.random.pick(&[640, 1024, 48, 16, 7, 4096]);
@@ -244,6 +268,10 @@ impl Generator {
                 args[1] = self.random.below(7);
                 args[2] = if self.chance(2) { 0 } else { self.any() };
                 args[3] = if self.chance(2) { 0 } else { self.any() };
+                if args[1] == 4 && self.shared() {
+                    // Another vCPU may take an interrupt at once: in the program's byte order.
+                    args[0] = 1;
+                }
                 if args[1] == 1 {
                     // A breakpoint of user state, of which there is none, or the hypervisor's.
                     args[2] = (args[2] & !3) | self.random.pick(&[0, 1, 3]);
@@ -254,11 +282,62 @@ impl Generator {
                 // Nothing that would be read as a result.
                 args[1] = if args[1] <= 16 { 0 } else { args[1] };
             }
-            H_PROD | H_CONFER | H_IPI | H_IPOLL if self.chance(2) => args[0] = 0,
-            H_SIGNAL_SYS_RESET if self.chance(2) => args[0] = self.random.pick(&[0, !0, !1]),
+            H_PROD | H_CONFER | H_IPI | H_IPOLL if self.chance(2) => {
+                args[0] = self.random.below(self.vcpus);
+            }
+            H_SIGNAL_SYS_RESET if self.chance(2) => {
+                args[0] = self.random.pick(&[self.vcpus - 1, 0, !0, !1]);
+            }
             _ => {}
         }
         Call { number, args }
+    }
+
+    /// A word of an argument block that may stand at `index` of it at any time: never a deadly token, never
+    /// a buffer in the program's memory.
+    fn rtas_word(&mut self, index: u64) -> u32 {
+        match index {
+            0 => {
+                let token = 0x2000 + self.random.below(18) as u32;
+                if self.deadly.contains(&token) {
+                    0
+                } else {
+                    token
+                }
+            }
+            1 | 2 => self.random.below(9) as u32,
+            _ => match self.random.below(3) {
+                0 => self.memory as u32 | self.any() as u32,
+                _ => self.play[0] as u32 + self.random.below(self.play[1] - self.play[0]) as u32,
+            },
+        }
+    }
+
+    /// Changes some words of `call`'s memory, which another vCPU makes or has made.
+    pub fn disturb(&mut self, number: u64, memory: u64) {
+        let [start, end] = self.play;
+        if memory < start || memory + 4096 > end || !memory.is_multiple_of(4) {
+            return;
+        }
+        for _ in 0..self.random.below(16) {
+            match number {
+                H_RTAS => {
+                    let index = self.random.below(24);
+                    let word = self.rtas_word(index);
+                    write_be32(memory + 4 * index, word);
+                }
+                // An area: its length, the words that the hypervisor writes, anything else. Should an
+                // argument block be there by now, these do no harm either.
+                _ => {
+                    let (index, word) = match self.random.below(4) {
+                        0 => (1, (self.random.below(1 << 12) as u32) << 16),
+                        1 => (0x100 / 4, self.rtas_word(3)),
+                        _ => (self.random.below(1024), self.rtas_word(3)),
+                    };
+                    write_be32(memory + 4 * index, word);
+                }
+            }
+        }
     }
 
     fn rtas(&mut self, args: &mut [u64; 8]) {

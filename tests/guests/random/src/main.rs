@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! Guest program: a million hypercalls by chance. `seed=N` and `calls=N` on the command line;
-//! `trace=N` prints the calls from number N on.
+//! Guest program: a million hypercalls by chance, by each vCPU. `seed=N` and `calls=N` on the command line;
+//! `trace=N` prints the calls from number N on (one vCPU).
 //!
 //! The guest may harm itself by documented means only, and here it does not: calls that would turn
 //! it off, and those whose effect would be on the program's own memory and entries, are bent aside
 //! ([`generator`]). So it must survive, everything must work afterwards, and memory that no call
-//! names must be unchanged.
+//! names must be unchanged. With several vCPUs ([`together`]) each changes the memory that calls of the other
+//! name while they are served, and the program ends with a fresh boot.
 #![cfg_attr(target_arch = "powerpc64", no_std, no_main)]
 
 #[cfg(not(target_arch = "powerpc64"))]
@@ -15,6 +16,8 @@ fn main() {}
 mod after;
 #[cfg(target_arch = "powerpc64")]
 mod generator;
+#[cfg(target_arch = "powerpc64")]
+mod together;
 
 #[cfg(target_arch = "powerpc64")]
 mod program {
@@ -29,11 +32,11 @@ mod program {
     guest_support::guest_program!(main);
 
     /// Calls, if the command line names no count.
-    const CALLS: u64 = 1_000_000;
+    pub const CALLS: u64 = 1_000_000;
     /// Seed, if the command line names none.
-    const SEED: u64 = 20_261_120;
+    pub const SEED: u64 = 20_261_120;
     /// Calls between two looks at the canaries.
-    const ROUND: u64 = 50_000;
+    pub const ROUND: u64 = 50_000;
 
     const CASES: &[Case] = &[
         Case {
@@ -47,7 +50,15 @@ mod program {
     ];
 
     fn main(guest: &'static Guest) -> ! {
+        if guest.vcpus > 1 {
+            crate::together::run(guest);
+        }
         guest_support::run("guest-random", guest, &[CASES])
+    }
+
+    /// Whether a hypercall can answer that.
+    pub fn is_known(status: i64) -> bool {
+        status::name(status).is_some() || (-511..=-256).contains(&status)
     }
 
     fn calls(guest: &'static Guest) -> Outcome {
@@ -75,9 +86,7 @@ mod program {
                 guest_support::machine::sleep(2000);
             } else {
                 let answer = hypercall(call.number, call.args);
-                let known =
-                    status::name(answer.status).is_some() || (-511..=-256).contains(&answer.status);
-                if !known {
+                if !is_known(answer.status) {
                     fail!(
                         "call {made}: {:#x} {:x?}: status {}",
                         call.number,

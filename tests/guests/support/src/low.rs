@@ -59,6 +59,10 @@ pub struct TrapArea {
     pub toc: u64,
     /// MSR in the trap.
     pub msr: u64,
+    /// What a system reset starts, if it starts something anew ([`crate::trap::restart_on_reset`]).
+    pub restart: u64,
+    /// Stack for that.
+    pub restart_stack: u64,
 }
 
 /// The trap area of a vCPU.

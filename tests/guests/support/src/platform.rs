@@ -92,6 +92,13 @@ impl Guest {
         rtas.property(name)?.as_usize().map(|token| token as u32)
     }
 
+    /// Turns the guest off.
+    pub fn power_off(&self) -> ! {
+        loop {
+            let _ = crate::rtas::call(self.token("power-off").unwrap_or(0), &[u32::MAX; 2], 1);
+        }
+    }
+
     /// The value of `name=value` on the command line.
     pub fn argument(&self, name: &str) -> Option<&'static str> {
         let line: &'static str = self.tree.chosen().bootargs()?;

@@ -9,7 +9,7 @@ use crate::low::{TRAP, TRAP_STRIDE, TrapArea, VCPUS, VECTORS_AIL, trap_area};
 use crate::machine::{mtspr, spr};
 use crate::start::stack_top;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use partita_papr::hcall::number::{H_EOI, H_XIRR};
 
 /// Interrupt vectors.
@@ -49,6 +49,8 @@ pub static DECREMENTERS: AtomicU64 = AtomicU64::new(0);
 pub static EXTERNALS: AtomicU64 = AtomicU64::new(0);
 /// Source of the last external interrupt.
 pub static LAST_SOURCE: AtomicU64 = AtomicU64::new(0);
+/// What is called first when an external interrupt comes; null: nothing.
+static ON_EXTERNAL: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 /// System resets.
 pub static RESETS: AtomicU64 = AtomicU64::new(0);
 
@@ -138,6 +140,18 @@ guest_vectors:
     rfid
     .globl guest_vectors_end
 guest_vectors_end:
+
+// For the system reset vector: what ran before is given up.
+    .globl guest_restart
+guest_restart:
+    mfspr 3, {SPRG3}
+    ld 1, {RESTART_STACK}(3)
+    ld 2, {TOC}(3)
+    ld 12, {RESTART}(3)
+    mtctr 12
+    bctr
+    .globl guest_restart_end
+guest_restart_end:
 "#,
     SPRG2 = const spr::SPRG2,
     SPRG3 = const spr::SPRG3,
@@ -162,6 +176,8 @@ guest_vectors_end:
     NEXT_MSR = const offset_of!(TrapArea, next_msr),
     STACK = const offset_of!(TrapArea, stack),
     TOC = const offset_of!(TrapArea, toc),
+    RESTART = const offset_of!(TrapArea, restart),
+    RESTART_STACK = const offset_of!(TrapArea, restart_stack),
     handler = sym handle,
 );
 
@@ -191,6 +207,41 @@ pub(crate) fn install() {
     const { assert!(0x1c00 < TRAP && VECTORS_AIL >= TRAP + VCPUS * TRAP_STRIDE) };
 }
 
+/// From now on a system reset of any vCPU gives up what it does and has it call `function` with its trap area,
+/// on the stack that it began with. So one may come at any time: in a trap too, whose SRR0 and SRR1 it takes.
+pub fn restart_on_reset(function: extern "C" fn(&TrapArea) -> !) {
+    unsafe extern "C" {
+        static guest_restart: u8;
+        static guest_restart_end: u8;
+    }
+    for vcpu in 0..VCPUS {
+        // SAFETY: the area is plain memory; these two are read by the code below only.
+        unsafe {
+            (*trap_area(vcpu)).restart = function as *const () as u64;
+            (*trap_area(vcpu)).restart_stack = stack_top(vcpu);
+        }
+    }
+    let start = &raw const guest_restart;
+    let bytes = &raw const guest_restart_end as usize - start as usize;
+    let at = vector::SYSTEM_RESET;
+    // SAFETY: the vector has 256 bytes; the symbols bound the source.
+    unsafe {
+        let to = core::ptr::with_exposed_provenance_mut(at as usize);
+        core::ptr::copy_nonoverlapping(start, to, bytes);
+    }
+    crate::machine::sync_instructions(at, bytes as u64);
+}
+
+/// From now on an external interrupt calls `function` with the number of the vCPU, before it is accepted.
+pub fn on_external(function: fn(usize)) {
+    ON_EXTERNAL.store(function as *mut (), Ordering::SeqCst);
+}
+
+/// Number of the vCPU whose trap area this is.
+pub fn vcpu_of(area: &TrapArea) -> usize {
+    (core::ptr::from_ref(area).addr() - TRAP) / TRAP_STRIDE
+}
+
 /// Gives the vCPU that calls its trap area.
 pub fn use_area(vcpu: usize) {
     mtspr::<{ spr::SPRG3 }>(trap_area(vcpu) as u64);
@@ -204,11 +255,17 @@ extern "C" fn handle(area: &mut TrapArea) {
             DECREMENTERS.fetch_add(1, Ordering::SeqCst);
         }
         vector::EXTERNAL => {
+            let hook = ON_EXTERNAL.load(Ordering::SeqCst);
+            if !hook.is_null() {
+                // SAFETY: `on_external` has put a function of this type there.
+                let hook = unsafe { core::mem::transmute::<*mut (), fn(usize)>(hook) };
+                hook(vcpu_of(area));
+            }
             let xirr = crate::hypercall::hypercall(H_XIRR, []).words[0];
             LAST_SOURCE.store(xirr & 0xff_ffff, Ordering::SeqCst);
             if xirr & 0xff_ffff == 2 {
-                let me = (area as *const TrapArea as usize - TRAP) / TRAP_STRIDE;
-                crate::hypercall::hypercall(partita_papr::hcall::number::H_IPI, [me as u64, 0xff]);
+                let me = vcpu_of(area) as u64;
+                crate::hypercall::hypercall(partita_papr::hcall::number::H_IPI, [me, 0xff]);
             }
             crate::hypercall::hypercall(H_EOI, [xirr]);
             EXTERNALS.fetch_add(1, Ordering::SeqCst);
