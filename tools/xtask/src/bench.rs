@@ -2,9 +2,11 @@
 //! `cargo xtask bench`: instructions of one round trip of everything that has a bound.
 //!
 //! QEMU counts: with `-icount shift=0,sleep=off` one instruction is one nanosecond of virtual time,
-//! so a figure repeats to a few instructions, whatever the load of this machine.
+//! so a figure repeats to a few instructions, whatever the load of this machine. It can do so with one core only:
+//! figures of several cores are by the host's clock, stand apart, and mean something where nothing else runs.
 
 use crate::build::{Builder, Image};
+use crate::elf::Elf;
 use crate::error::{At, Error, Result, make_folder, read_toml, write};
 use crate::gdbstub::Stub;
 use crate::guest;
@@ -13,6 +15,7 @@ use crate::plan::Alterations;
 use crate::protocol::{self, Line};
 use crate::qemu::{Event, Machine, Session};
 use crate::reference::{self, Row};
+use crate::spinning::{Locks, Watch};
 use crate::system::System;
 use crate::toolchain::Variant;
 use crate::ui::Step;
@@ -42,6 +45,9 @@ pub struct BenchImage {
     config: String,
     #[serde(default = "default_timeout")]
     timeout: u64,
+    /// Cores; if there are several, the time is the host's.
+    #[serde(default = "default_smp")]
+    smp: u32,
 }
 
 /// Board of the measurements.
@@ -54,6 +60,9 @@ pub fn default_config() -> String {
 }
 fn default_timeout() -> u64 {
     300
+}
+fn default_smp() -> u32 {
+    1
 }
 
 #[derive(Deserialize)]
@@ -68,7 +77,7 @@ struct ImagesFile {
 pub struct Figure {
     /// Row.
     pub name: String,
-    /// Instructions of one round (bytes for a size).
+    /// Instructions of one round, or what the row's unit is.
     pub instructions: u64,
     /// Rounds measured.
     pub n: u64,
@@ -166,12 +175,17 @@ pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Resu
 /// The table, and the names of the rows that do not hold.
 fn judge(rows: &[Row], figures: &[Figure], chosen: impl Fn(&str) -> bool) -> (String, Vec<String>) {
     let mut table = reference::head() + "\n";
+    let mut by_clock = String::new();
     let mut bad = Vec::new();
     let mut add = |name: &str, measured: Option<u64>, row: Option<&Row>| {
         let (line, holds) = reference::line(name, measured, row);
+        let table = match row {
+            Some(row) if row.unit.is_wall_time() => &mut by_clock,
+            _ => &mut table,
+        };
         table.push_str(&line);
         table.push('\n');
-        if !holds && row.is_none_or(|r| r.bound.is_some()) {
+        if !holds && row.is_none_or(|r| r.bound.or(r.least).is_some()) {
             bad.push(name.to_string());
         }
     };
@@ -186,6 +200,11 @@ fn judge(rows: &[Row], figures: &[Figure], chosen: impl Fn(&str) -> bool) -> (St
     for figure in figures.iter().filter(|f| !known(&f.name)) {
         add(&figure.name, Some(figure.instructions), None);
     }
+    if !by_clock.is_empty() {
+        let head = "\nBy the host's clock, which means something only where nothing else runs:\n";
+        table.push_str(head);
+        table.push_str(&by_clock);
+    }
     (table, bad)
 }
 
@@ -193,11 +212,28 @@ fn judge(rows: &[Row], figures: &[Figure], chosen: impl Fn(&str) -> bool) -> (St
 fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Result<Vec<Figure>> {
     let built = image.build(workspace, builder)?;
     let step = Step::new(format!("measure {}", built.name));
-    let mut machine = Machine::new(&image.board(workspace)?, &built);
-    machine.icount = true;
+    let board = image.board(workspace)?;
+    let mut machine = Machine::new(&board, &built);
+    machine.smp = image.smp;
+    machine.icount = image.smp == 1;
     let bound = Duration::from_secs(image.timeout);
-    let mut session = machine.watched(&log_path(workspace, &built.name))?;
-    while session.wait(Duration::from_millis(200)) != Event::End {
+    let log = log_path(workspace, &built.name);
+    let (mut session, mut watch) = match image.smp {
+        1 => (machine.watched(&log)?, None),
+        _ => {
+            let kernel = built.elfs.get("kernel").map(|file| Elf::read(file));
+            let kernel = kernel.unwrap_or_else(|| Err(Error::Usage("no kernel".into())))?;
+            let (session, watch) =
+                locks_watched(machine, Locks::of(&kernel, board.max_cores)?, &log)?;
+            (session, Some(watch))
+        }
+    };
+    // Looks at locks come one after another.
+    let patience = Duration::from_millis(if watch.is_some() { 1 } else { 200 });
+    while session.wait(patience) != Event::End {
+        if let Some(watch) = &mut watch {
+            watch.look(session.text())?;
+        }
         step.detail(
             session
                 .text()
@@ -219,10 +255,17 @@ fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Res
             });
         }
     }
+    let spinning = watch.iter().flat_map(Watch::shares);
+    let spinning = spinning.map(|(name, looks, share)| Line::Bench {
+        name: format!("{name}-spinning"),
+        instructions: share,
+        rounds: looks,
+    });
     let figures: Vec<Figure> = session
         .text()
         .lines()
         .filter_map(protocol::parse)
+        .chain(spinning)
         .filter_map(|line| match line {
             Line::Bench {
                 name,
@@ -248,6 +291,21 @@ fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Res
     }
     step.done(&format!("{} rows", figures.len()));
     Ok(figures)
+}
+
+/// Starts a machine whose kernel's locks can be looked at.
+fn locks_watched(mut machine: Machine, locks: Locks, log: &Path) -> Result<(Session, Watch)> {
+    // The path of a Unix socket must be short; that of the checkout need not be.
+    let folder = std::env::temp_dir().join(format!("partita-{}-monitor", std::process::id()));
+    make_folder(&folder)?;
+    let socket = folder.join("monitor");
+    let listen = format!("unix:{},server=on,wait=off", socket.display());
+    machine.extra = vec!["-monitor".into(), listen];
+    let session = machine.watched(log)?;
+    let watch = Watch::new(&socket, locks);
+    // Both ends are open, or there is nothing to speak with: the name is not needed any more.
+    std::fs::remove_dir_all(&folder).at(&folder)?;
+    Ok((session, watch?))
 }
 
 /// Why a program that measures could not.
@@ -336,8 +394,24 @@ mod tests {
             what: "x".into(),
             reference: None,
             bound,
+            least: None,
             unit: Unit::Instructions,
         }
+    }
+
+    #[test]
+    fn figures_by_the_clock_stand_apart() {
+        let percent = Row {
+            least: Some(160),
+            unit: Unit::Percent,
+            ..row("b", None)
+        };
+        let rows = [row("a", Some(10)), percent, row("c", Some(10))];
+        let figures = [figure("a", 1), figure("b", 150), figure("c", 2)];
+        let (table, bad) = judge(&rows, &figures, |_| true);
+        assert_eq!(bad, ["b"]);
+        let at = |text: &str| table.find(text).unwrap();
+        assert!(at("\nc ") < at("clock") && at("clock") < at("150 %"));
     }
 
     #[test]

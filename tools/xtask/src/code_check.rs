@@ -18,7 +18,13 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         board: "qemu_powernv9".into(),
         config: "release".into(),
     };
-    let guests = ["tests/guests", "benches/guest", "benches/init"].map(|f| workspace.root.join(f));
+    let guests = [
+        "tests/guests",
+        "benches/guest",
+        "benches/cores",
+        "benches/init",
+    ];
+    let guests = guests.map(|f| workspace.root.join(f));
     let packages: Vec<&str> = workspace
         .machine_packages()
         .filter(|p| p.program.is_some() && !guests.iter().any(|g| p.folder.starts_with(g)))

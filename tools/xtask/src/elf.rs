@@ -112,6 +112,12 @@ impl Elf {
             .map(|s| s.address)
     }
 
+    /// Address and size of the symbol whose name contains this.
+    pub fn symbol_with(&self, part: &str) -> Option<(u64, u64)> {
+        let found = self.symbols.iter().find(|s| s.name.contains(part));
+        found.map(|s| (s.address, s.size))
+    }
+
     /// The symbol that an address belongs to, and the distance to it.
     pub fn symbol_at(&self, address: u64) -> Option<(&str, u64)> {
         let text = self.is_text(address);

@@ -33,6 +33,7 @@ mod reproduce;
 mod requirements;
 mod sizes;
 mod snapshot;
+mod spinning;
 mod system;
 mod test;
 mod toolchain;

@@ -19,6 +19,8 @@ pub struct Row {
     pub reference: Option<u64>,
     /// The most that ours may be, if that is set.
     pub bound: Option<u64>,
+    /// The least that ours may be, if that is set instead.
+    pub least: Option<u64>,
     /// Unit of all three.
     pub unit: Unit,
 }
@@ -39,6 +41,26 @@ pub enum Unit {
     Instructions,
     /// Bytes.
     Bytes,
+    /// Nanoseconds of one round, by the host's clock.
+    Nanoseconds,
+    /// A part of something in a hundred, by the host's clock.
+    Percent,
+}
+
+impl Unit {
+    /// Whether a figure depends on what else the host does: it is shown apart from those that do not.
+    pub fn is_wall_time(self) -> bool {
+        matches!(self, Unit::Nanoseconds | Unit::Percent)
+    }
+
+    /// What stands behind a figure of a table with several units.
+    fn symbol(self) -> &'static str {
+        match self {
+            Unit::Instructions | Unit::Bytes => "",
+            Unit::Nanoseconds => " ns",
+            Unit::Percent => " %",
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -55,17 +77,23 @@ pub fn rows(workspace: &Workspace) -> Result<Vec<Row>> {
 
 /// A measured figure beside what was known: a line of the printed table, and whether it holds.
 pub fn line(name: &str, measured: Option<u64>, row: Option<&Row>) -> (String, bool) {
-    let figure = |value: Option<u64>| value.map_or("-".to_string(), |v| v.to_string());
-    let bound = row.and_then(|r| r.bound);
-    let (mark, holds) = match (measured, bound) {
-        (None, _) => ("NOT MEASURED", false),
-        (Some(m), Some(b)) if m > b => ("OVER ITS BOUND", false),
+    let symbol = row.map_or("", |r| r.unit.symbol());
+    let figure = |value: Option<u64>| value.map_or("-".to_string(), |v| format!("{v}{symbol}"));
+    let (bound, least) = row.map_or((None, None), |r| (r.bound, r.least));
+    let (mark, holds) = match measured {
+        None => ("NOT MEASURED", false),
+        Some(m) if bound.is_some_and(|b| m > b) => ("OVER ITS BOUND", false),
+        Some(m) if least.is_some_and(|b| m < b) => ("UNDER ITS BOUND", false),
         _ => ("", true),
     };
+    let limit = match (bound, least) {
+        (None, Some(_)) => format!(">= {}", figure(least)),
+        _ => figure(bound),
+    };
     let text = format!(
-        "{name:<28} {:>11} {:>10} {:>11}  {:<14} {}",
+        "{name:<28} {:>11} {:>10} {:>11}  {:<15} {}",
         figure(measured),
-        figure(bound),
+        limit,
         figure(row.and_then(|r| r.reference)),
         mark,
         row.map_or("", |r| r.what.as_str()),
@@ -92,8 +120,22 @@ mod tests {
             what: "a thing".into(),
             reference: Some(700),
             bound,
+            least: None,
             unit: Unit::Instructions,
         }
+    }
+
+    #[test]
+    fn lower_bounds_are_judged() {
+        let row = Row {
+            least: Some(160),
+            unit: Unit::Percent,
+            ..row(None)
+        };
+        let (text, holds) = line("x", Some(160), Some(&row));
+        assert!(holds && text.contains("160 %") && text.contains(">= 160 %"));
+        let (text, holds) = line("x", Some(159), Some(&row));
+        assert!(!holds && text.contains("UNDER ITS BOUND"));
     }
 
     #[test]
