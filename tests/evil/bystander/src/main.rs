@@ -17,7 +17,7 @@ mod registers;
 mod pd {
     use crate::registers;
     use core::fmt::{self, Write};
-    use evil::{Figures, GENTLE, OFFSET, Report};
+    use evil::{Figures, GENTLE, OFFSET, Reports, TARGET};
     use partita_papr::hpte::{RPN_ISA30, SIZE, VALID};
     use partita_serial::{Client, Console};
     use sel4::{TIMEBASE_HZ, sel4_cfg};
@@ -40,8 +40,10 @@ mod pd {
     const AUDIT: u64 = 16;
     /// Ticks after which an attacker that makes no more calls has ended itself: 4 s.
     const ENDED: u64 = 4 * TIMEBASE_HZ;
-    /// What an attack may take.
-    const PATIENCE: u64 = 150 * TIMEBASE_HZ;
+    /// What an attack may take: 150 s, and 1.25 s for each thousand calls.
+    const PATIENCE: u64 = 150 * TIMEBASE_HZ + TARGET * (TIMEBASE_HZ / 800);
+    /// Attackers at most.
+    const REPORTS: usize = size_of::<Reports>() / size_of::<evil::Report>();
 
     /// What was wrong.
     enum Wrong {
@@ -150,7 +152,8 @@ mod pd {
         memory: &'static mut [u64],
         sum: u64,
         table: Table,
-        report: &'static Report,
+        reports: &'static Reports,
+        attackers: usize,
         rounds: u64,
     }
 
@@ -180,41 +183,52 @@ mod pd {
             let _ = writeln!(self.out, "bystander: {line}");
         }
 
-        fn watch(&mut self) -> Result<Figures, Wrong> {
+        /// The figures of all attackers.
+        fn figures(&self) -> impl Iterator<Item = Figures> + use<F> {
+            let reports = self.reports.iter().take(self.attackers);
+            reports.map(evil::Report::get)
+        }
+
+        fn watch(&mut self) -> Result<(), Wrong> {
             let start = sel4::arch::timebase();
             let (mut shown, mut after_end) = (start, 0);
-            let mut last = (0, start);
+            let mut last = [(0, start); REPORTS];
             loop {
                 self.round()?;
-                let (now, figures) = (sel4::arch::timebase(), self.report.get());
+                let now = sel4::arch::timebase();
                 if now - shown > 2 * TIMEBASE_HZ {
                     shown = now;
                     let rounds = self.rounds;
-                    self.line(format_args!(
-                        "{rounds} rounds, {} calls, {} events",
-                        figures.calls, figures.events
-                    ));
+                    for i in 0..self.attackers {
+                        let f = self.reports[i].get();
+                        self.line(format_args!(
+                            "{rounds} rounds, attacker {i}: {} calls, {} events",
+                            f.calls, f.events
+                        ));
+                    }
+                }
+                let mut over = true;
+                for (figures, last) in self.figures().zip(&mut last) {
+                    // In its second part an attacker may end itself.
+                    if figures.calls != last.0 {
+                        *last = (figures.calls, now);
+                    }
+                    over &= figures.done || figures.calls >= GENTLE && now - last.1 > ENDED;
                 }
                 if now - start > PATIENCE {
-                    return Err(Wrong::Silent(figures));
+                    let least = self.figures().min_by_key(|f| f.calls);
+                    return Err(Wrong::Silent(least.unwrap_or_default()));
                 }
-                // In its second part an attacker may end itself.
-                if figures.calls != last.0 {
-                    last = (figures.calls, now);
-                }
-                let ended = figures.calls >= GENTLE && now - last.1 > ENDED;
                 // Once around the table and the kernel's checks after the last call.
-                if figures.done || ended {
+                if over {
                     after_end += 1;
                 }
                 if after_end > (self.table.entries / ENTRIES_A_ROUND) as u64 + AUDIT {
-                    let enough = figures.calls >= GENTLE && figures.gentle_events >= EVENTS;
-                    let end = if enough {
-                        Ok
-                    } else {
-                        |f| Err(Wrong::Silent(f))
+                    let few = |f: &Figures| f.calls < GENTLE || f.gentle_events < EVENTS;
+                    return match self.figures().find(few) {
+                        Some(figures) => Err(Wrong::Silent(figures)),
+                        None => Ok(()),
                     };
-                    return end(figures);
                 }
             }
         }
@@ -232,26 +246,29 @@ mod pd {
         let memory: &'static mut [u64] = unsafe { memory.as_mut() };
         let mut random = Random::new(evil::SEED ^ 1);
         memory.fill_with(|| random.word());
-        let report = *var!(report: usize = 0);
+        let reports = *var!(report: usize = 0);
         // SAFETY: the system description maps the attacker's page there, read-only, which lasts and of
         // which everybody accesses this part with atomic operations.
-        let report: &'static Report =
-            unsafe { &*core::ptr::with_exposed_provenance(report + OFFSET) };
+        let reports: &'static Reports =
+            unsafe { &*core::ptr::with_exposed_provenance(reports + OFFSET) };
         let mut watch = Watch {
             out: Client::new(console, || channel.notify()),
             sum: checksum(memory.iter().copied()),
             memory,
             table: Table::new(),
-            report,
+            reports,
+            attackers: (*var!(attackers: u64 = 1) as usize).min(REPORTS),
             rounds: 0,
         };
         match watch.watch() {
-            Ok(f) => {
+            Ok(()) => {
                 let (rounds, valid) = (watch.rounds, watch.table.valid);
-                watch.line(format_args!(
-                    "seed {:#x}: {} calls, {} carried out, {} events ({} in the first part), {} lies",
-                    f.seed, f.calls, f.accepted, f.events, f.gentle_events, f.lies
-                ));
+                for f in watch.figures() {
+                    watch.line(format_args!(
+                        "seed {:#x}: {} calls, {} carried out, {} events ({} in the first part), {} lies",
+                        f.seed, f.calls, f.accepted, f.events, f.gentle_events, f.lies
+                    ));
+                }
                 watch.line(format_args!(
                     "{rounds} rounds, {valid} valid entries seen: nothing was touched"
                 ));

@@ -21,7 +21,7 @@ pub use attack::{Attack, Event, GENTLE, Stage, TARGET};
 pub use handler::Evil;
 pub use holding::{Holding, Kind, Place, target};
 pub use random_call::{Call, Way};
-pub use report::{Figures, OFFSET, Report};
+pub use report::{Figures, OFFSET, Report, Reports, Slot};
 
-/// Where every attack starts.
+/// Where the attack of the first instance starts; that of the next starts at the next number.
 pub const SEED: u64 = 0x5eed_0f0e_e117_0001;

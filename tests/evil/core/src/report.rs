@@ -4,8 +4,58 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Offset in the page, bytes.
+/// Offset of the reports in the page, bytes.
 pub const OFFSET: usize = 0xe00;
+/// Attackers that share a page: instances of one protection domain.
+pub const ATTACKERS: usize = 2;
+
+/// The reports in a page: zeros at first.
+pub type Reports = [Report; ATTACKERS];
+
+/// Where one attacker reports, and the seed that it got with that.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// Its report.
+    pub report: &'static Report,
+    /// That of all.
+    all: &'static Reports,
+    /// Its seed.
+    pub seed: u64,
+}
+
+impl Slot {
+    /// The first report that nobody has yet. There are as many as there can be instances.
+    pub fn claim(reports: &'static Reports) -> Self {
+        for (report, seed) in reports.iter().zip(crate::SEED..) {
+            let taken = report
+                .seed
+                .compare_exchange(0, seed, Ordering::Relaxed, Ordering::Relaxed);
+            if taken.is_ok() {
+                return Slot {
+                    report,
+                    all: reports,
+                    seed,
+                };
+            }
+        }
+        panic!("more instances than reports")
+    }
+
+    /// The figures of every attacker that there is.
+    fn present(&self) -> impl Iterator<Item = Figures> {
+        self.all.iter().map(Report::get).filter(|f| f.seed != 0)
+    }
+
+    /// Whether every one has made so many calls.
+    pub fn all_have(&self, calls: u64) -> bool {
+        self.present().all(|f| f.calls >= calls)
+    }
+
+    /// Whether every one is done.
+    pub fn all_are_done(&self) -> bool {
+        self.present().all(|f| f.done)
+    }
+}
 
 /// The report: zeros at first.
 #[derive(Debug, Default)]
@@ -45,6 +95,20 @@ pub struct Figures {
 }
 
 impl Report {
+    /// Nobody's.
+    #[cfg(test)]
+    const fn new() -> Self {
+        Report {
+            seed: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+            events: AtomicU64::new(0),
+            lies: AtomicU64::new(0),
+            gentle_events: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+        }
+    }
+
     /// Publishes the figures.
     pub fn set(&self, f: &Figures) {
         self.seed.store(f.seed, Ordering::Relaxed);
@@ -68,5 +132,29 @@ impl Report {
             gentle_events: self.gentle_events.load(Ordering::Relaxed),
             done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_attacker_has_a_report_and_a_seed_of_its_own() {
+        static REPORTS: Reports = [const { Report::new() }; ATTACKERS];
+        let first = Slot::claim(&REPORTS);
+        assert!(first.all_have(0) && !first.all_have(1));
+        let figures = Figures {
+            seed: first.seed,
+            calls: 9,
+            ..Figures::default()
+        };
+        first.report.set(&figures);
+        assert!(first.all_have(9), "nobody else is there");
+        let second = Slot::claim(&REPORTS);
+        assert!(!first.all_have(9));
+        assert_eq!([first.seed, second.seed], [crate::SEED, crate::SEED + 1]);
+        assert_eq!(REPORTS[1].get().seed, crate::SEED + 1);
+        assert!(OFFSET + size_of::<Reports>() <= 0x1000);
     }
 }

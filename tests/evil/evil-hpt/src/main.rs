@@ -15,7 +15,7 @@ mod pd;
 #[cfg(target_arch = "powerpc64")]
 mod evil_pd {
     use crate::pd::HandlerImpl;
-    use evil::{Attack, Evil, Holding, Kind, OFFSET, Place, Report};
+    use evil::{Attack, Evil, Holding, Kind, OFFSET, Place, Reports, Slot};
     use partita_abi::InvocationLabel as L;
     use partita_guest_protocol::{channel, symbol};
     use sel4_microkit::{ImmutableCell, protection_domain};
@@ -41,10 +41,10 @@ mod evil_pd {
     #[protection_domain]
     fn init() -> Evil<HandlerImpl> {
         let real = HandlerImpl::new();
-        let report = core::ptr::with_exposed_provenance::<Report>(control_words.get() + OFFSET);
+        let reports = core::ptr::with_exposed_provenance::<Reports>(control_words.get() + OFFSET);
         // SAFETY: the page of the real program's words goes on that far, zeros at the start; everybody
         // accesses the report with atomic operations.
-        let report: &'static Report = unsafe { &*report };
+        let reports: &'static Reports = unsafe { &*reports };
         let place = Place {
             holdings: HOLDINGS,
             fatal: &[L::HPTClear],
@@ -56,7 +56,7 @@ mod evil_pd {
         };
         Evil {
             real,
-            attack: Attack::new(place, report),
+            attack: Attack::new(place, Slot::claim(reports)),
         }
     }
 }

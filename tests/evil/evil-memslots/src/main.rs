@@ -15,7 +15,7 @@ mod pd;
 #[cfg(target_arch = "powerpc64")]
 mod evil_pd {
     use crate::pd::HandlerImpl;
-    use evil::{Attack, Evil, Holding, Kind, OFFSET, Place, Report};
+    use evil::{Attack, Evil, Holding, Kind, OFFSET, Place, Reports, Slot};
     use partita_abi::InvocationLabel as L;
     use partita_guest_protocol::layout::{self, MEDIUM_FRAMES, SMALL_FRAMES, TABLES};
     use partita_guest_protocol::{channel, symbol};
@@ -80,10 +80,10 @@ mod evil_pd {
             "another guest"
         );
         let real = HandlerImpl::new();
-        let report = core::ptr::with_exposed_provenance::<Report>(slot_table.get() + OFFSET);
+        let reports = core::ptr::with_exposed_provenance::<Reports>(slot_table.get() + OFFSET);
         // SAFETY: the page of the slot table goes on that far behind the table, zeros at the start;
         // everybody accesses the report with atomic operations.
-        let report: &'static Report = unsafe { &*report };
+        let reports: &'static Reports = unsafe { &*reports };
         let place = Place {
             holdings: HOLDINGS,
             // What takes pages from the guest or from this program; and what the real program would
@@ -96,7 +96,7 @@ mod evil_pd {
         };
         Evil {
             real,
-            attack: Attack::new(place, report),
+            attack: Attack::new(place, Slot::claim(reports)),
         }
     }
 }

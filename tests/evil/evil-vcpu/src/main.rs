@@ -33,7 +33,7 @@ mod servers;
 #[cfg(target_arch = "powerpc64")]
 mod evil_pd {
     use crate::pd;
-    use evil::{Attack, Evil, Holding, Kind, OFFSET, Place, Report, Stage};
+    use evil::{Attack, Evil, Holding, Kind, OFFSET, Place, Reports, Slot, Stage};
     use partita_abi::InvocationLabel as L;
     use partita_abi::vcpu_register as register;
     use partita_abi::{microkit as slots, vcpu_register};
@@ -45,23 +45,39 @@ mod evil_pd {
         Vcpu, cspace_cap, protection_domain,
     };
 
-    const HOLDINGS: &[Holding] = &[
+    /// For a guest with so many vCPUs. Instance 0 has no capabilities of its children's processors but as their
+    /// parent; another instance has nothing else.
+    const fn holdings(vcpus: u64) -> [Holding; 17] {
+        [
+            Holding::COMMON[0],
+            Holding::COMMON[1],
+            Holding::COMMON[2],
+            Holding::COMMON[3],
+            Holding::calls(channel::MEMSLOTS),
+            Holding::calls(channel::HPT),
+            Holding::calls(channel::VPA),
+            Holding::notifies(channel::MEMSLOTS),
+            Holding::notifies(channel::HPT),
+            Holding::notifies(channel::VPA),
+            Holding::notifies(channel::SERIAL),
+            Holding::own(Kind::Tcb, slots::VCPU_TCB_BASE, vcpus),
+            Holding::own(Kind::VCpu, slots::VCPU_BASE, vcpus),
+            Holding::root(Kind::VCpu, symbol::VCPU_SLOT, vcpus),
+            Holding::root(Kind::View, symbol::VIEW_SLOT, 1),
+            Holding::root(Kind::Timer, symbol::TIMER_SLOT, 1),
+            Holding::root(Kind::Platform, symbol::PLATFORM_SLOT, 1),
+        ]
+    }
+
+    const ONE: &[Holding] = &holdings(1);
+    const TWO: &[Holding] = &holdings(2);
+    /// Of an instance that is not the parent.
+    const OTHER: &[Holding] = &[
         Holding::COMMON[0],
         Holding::COMMON[1],
         Holding::COMMON[2],
         Holding::COMMON[3],
-        Holding::calls(channel::MEMSLOTS),
-        Holding::calls(channel::HPT),
-        Holding::calls(channel::VPA),
-        Holding::notifies(channel::MEMSLOTS),
-        Holding::notifies(channel::HPT),
-        Holding::notifies(channel::VPA),
-        Holding::notifies(channel::SERIAL),
-        Holding::own(Kind::Tcb, slots::VCPU_TCB_BASE, 1),
-        Holding::own(Kind::VCpu, slots::VCPU_BASE, 1),
-        Holding::root(Kind::View, symbol::VIEW_SLOT, 1),
-        Holding::root(Kind::Timer, symbol::TIMER_SLOT, 1),
-        Holding::root(Kind::Platform, symbol::PLATFORM_SLOT, 1),
+        Holding::root(Kind::VCpu, symbol::VCPU_SLOT, 2),
     ];
 
     const TIMER: cap::Timer = cspace_cap::<cap_type::Timer>(symbol::TIMER_SLOT);
@@ -79,6 +95,8 @@ mod evil_pd {
         safe static vm_state: ImmutableCell<usize>;
         safe static guest_memory: ImmutableCell<u64>;
         safe static hpt_order: ImmutableCell<u64>;
+        safe static vcpu_count: ImmutableCell<u64>;
+        safe static instance: ImmutableCell<u64>;
     }
 
     /// The evil handler, with an eye on the guest: some attacks on its processor stop it.
@@ -87,12 +105,16 @@ mod evil_pd {
     #[protection_domain(heap_size = pd::TREE_HEAP)]
     fn init() -> impl Handler {
         let real = pd::start();
-        let report = core::ptr::with_exposed_provenance::<Report>(vm_state.get() + OFFSET);
+        let reports = core::ptr::with_exposed_provenance::<Reports>(vm_state.get() + OFFSET);
         // SAFETY: the page of the state of one vCPU goes on that far, zeros at the start; everybody
         // accesses the report with atomic operations.
-        let report: &'static Report = unsafe { &*report };
+        let reports: &'static Reports = unsafe { &*reports };
         let place = Place {
-            holdings: HOLDINGS,
+            holdings: match (*instance.get(), *vcpu_count.get()) {
+                (0, 1) => ONE,
+                (0, _) => TWO,
+                _ => OTHER,
+            },
             // What takes the guest's exits or its processor time away for good.
             fatal: &[
                 // A thread that is suspended in a call does not get its time back.
@@ -122,7 +144,7 @@ mod evil_pd {
         };
         let evil = Evil {
             real,
-            attack: Attack::new(place, report),
+            attack: Attack::new(place, Slot::claim(reports)),
         };
         Reviver(evil)
     }
@@ -132,21 +154,23 @@ mod evil_pd {
         let _ = TIMER.timer_set(sel4::arch::timebase() + SILENCE);
     }
 
-    /// Whatever has become of the vCPU, it goes on at its first vector, in 64-bit real mode.
+    /// Whatever has become of the vCPUs, they go on at their first vector, in 64-bit real mode.
     fn revive() {
-        let (vcpu, tcb) = (Vcpu::new(0).vcpu(), Vcpu::new(0).tcb());
-        let mut values = [0; vcpu_register::COUNT];
-        values[register::PC] = VECTOR;
-        values[register::MSR] = SF;
-        // With a call in flight it stays as it is: a suspended thread would not get its time back.
-        if vcpu.vcpu_pause() == Ok(true) {
-            // Any of these may find nothing to do.
-            let _ = vcpu.vcpu_write_regs(0, &values[..register::LPCR]);
-            let _ = vcpu.vcpu_set_interrupt_line(false);
+        for number in 0..*vcpu_count.get() as usize {
+            let (vcpu, tcb) = (Vcpu::new(number).vcpu(), Vcpu::new(number).tcb());
+            let mut values = [0; vcpu_register::COUNT];
+            values[register::PC] = VECTOR;
+            values[register::MSR] = SF;
+            // With a call in flight it stays as it is: a suspended thread would not get its time back.
+            if vcpu.vcpu_pause() == Ok(true) {
+                // Any of these may find nothing to do.
+                let _ = vcpu.vcpu_write_regs(0, &values[..register::LPCR]);
+                let _ = vcpu.vcpu_set_interrupt_line(false);
+            }
+            let _ = vcpu.vcpu_resume();
+            let _ = vcpu.vcpu_kick();
+            let _ = tcb.tcb_resume();
         }
-        let _ = vcpu.vcpu_resume();
-        let _ = vcpu.vcpu_kick();
-        let _ = tcb.tcb_resume();
     }
 
     impl<H: Handler<Error = Infallible>> Handler for Reviver<H> {

@@ -7,7 +7,7 @@ use crate::program::{CALLS, ROUND, SEED, is_known};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use guest_support::hypercall::hypercall;
-use guest_support::low::{TrapArea, VCPUS};
+use guest_support::low::TrapArea;
 use guest_support::machine::{mtspr, sleep, spr, timebase};
 use guest_support::memory::{fill, is_filled, read, write};
 use guest_support::papr::hash;
@@ -41,6 +41,9 @@ const PATIENCE: u64 = 60 * 512_000_000;
 /// Seconds at the end for a second guest to say how it is.
 const LAST_WORD: u32 = 5;
 
+/// vCPUs.
+const BOTH: usize = 2;
+
 /// What a vCPU does and has done.
 struct State {
     generator: UnsafeCell<Option<Generator>>,
@@ -55,7 +58,7 @@ struct State {
 // SAFETY: the generator is used by its own vCPU only.
 unsafe impl Sync for State {}
 
-static STATES: [State; VCPUS] = [const {
+static STATES: [State; BOTH] = [const {
     State {
         generator: UnsafeCell::new(None),
         made: AtomicU64::new(0),
@@ -64,7 +67,7 @@ static STATES: [State; VCPUS] = [const {
         number: AtomicU64::new(0),
         memory: AtomicU64::new(0),
     }
-}; VCPUS];
+}; BOTH];
 
 /// What all need of the guest.
 struct Common {
@@ -84,6 +87,9 @@ static COMMON: Common = Common {
 
 pub fn run(guest: &'static Guest) -> ! {
     runner::begin(SUITE);
+    if guest.vcpus != BOTH {
+        runner::abort(format_args!("{} vCPUs", guest.vcpus));
+    }
     let magic = guest.free[0];
     if read(magic) == MAGIC {
         write(magic, 0);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! A guest for tests of hostile servers: it makes hypercalls with random arguments and touches random
 //! memory, in real mode, for ever. Every interrupt starts it anew: it keeps nothing that could be
-//! damaged but its code and its vectors.
+//! damaged but its code and its vectors. If it has a second vCPU, that does the same; now and then somebody
+//! asks for its start, should it be stopped.
 #![cfg_attr(target_arch = "powerpc64", no_std, no_main)]
 
 #[cfg(not(target_arch = "powerpc64"))]
@@ -10,6 +11,7 @@ fn main() {}
 #[cfg(target_arch = "powerpc64")]
 mod program {
     use core::arch::{asm, global_asm};
+    use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
     use partita_papr::hcall::number as h;
 
     // Entered in either byte order: big-endian at the start and as long as nobody changes LPCR[ILE].
@@ -33,6 +35,10 @@ mod program {
         ".globl _start",
         "_start:",
         "little_endian",
+        // The device tree.
+        "lis 4, {tree}@h",
+        "ori 4, 4, {tree}@l",
+        "std 3, 0(4)",
         // The vectors, every 0x80 bytes from 0x100 to 0x1800: the stub below, 14 words.
         "lis 3, vector_stub@h",
         "ori 3, 3, vector_stub@l",
@@ -59,9 +65,19 @@ mod program {
         "ori 12, 12, again@l",
         "mtctr 12",
         "bctr",
+        // The next stack in turn: the other vCPU is on another one, most of the time.
         "again:",
+        "lis 3, {turn}@h",
+        "ori 3, 3, {turn}@l",
+        "1: ldarx 4, 0, 3",
+        "addi 5, 4, 1",
+        "stdcx. 5, 0, 3",
+        "bne- 1b",
+        "clrldi 4, 4, 64 - {stacks_log2}",
+        "mulli 4, 4, {stack_bytes}",
         "lis 1, {stack}@h",
         "ori 1, 1, {stack}@l",
+        "add 1, 1, 4",
         "addi 1, 1, {room}",
         "lis 2, .TOC.@h",
         "ori 2, 2, .TOC.@l",
@@ -69,6 +85,15 @@ mod program {
         "ori 12, 12, {restless}@l",
         "mtctr 12",
         "bctr",
+        // Entry of the second vCPU, whose vectors are there already.
+        ".globl second",
+        "second:",
+        "little_endian",
+        "b again",
+        tree = sym TREE,
+        turn = sym TURN,
+        stacks_log2 = const STACKS.ilog2(),
+        stack_bytes = const STACK_BYTES,
         stack = sym STACK,
         room = const STACK_BYTES - 128,
         restless = sym restless,
@@ -76,15 +101,26 @@ mod program {
 
     const STACK_BYTES: usize = 4096;
 
-    #[repr(C, align(128))]
-    struct Stack(core::cell::UnsafeCell<[u8; STACK_BYTES]>);
+    /// Stacks, a power of two.
+    const STACKS: usize = 16;
 
-    // SAFETY: only the one processor's stack pointer refers to it.
+    #[repr(C, align(128))]
+    struct Stack(core::cell::UnsafeCell<[[u8; STACK_BYTES]; STACKS]>);
+
+    // SAFETY: only stack pointers refer to it. Should two vCPUs ever be on the same stack, as everything else that
+    // goes wrong it ends with an interrupt.
     unsafe impl Sync for Stack {}
 
-    static STACK: Stack = Stack(core::cell::UnsafeCell::new([0; STACK_BYTES]));
+    static STACK: Stack = Stack(core::cell::UnsafeCell::new([[0; STACK_BYTES]; STACKS]));
 
-    /// What it may ask for. Nothing ends the guest: no RTAS.
+    /// Which stack is next; where the device tree is.
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    static TREE: AtomicU64 = AtomicU64::new(0);
+    /// Token of start-cpu, 0: not known yet; [`NONE`]: there is no second vCPU.
+    static START_CPU: AtomicU64 = AtomicU64::new(0);
+    const NONE: u64 = u64::MAX;
+
+    /// What it may ask for. Nothing ends the guest: no RTAS but start-cpu.
     const CALLS: [u64; 24] = [
         h::H_ENTER,
         h::H_ENTER,
@@ -144,6 +180,40 @@ mod program {
         }
     }
 
+    /// What the device tree says of [`START_CPU`].
+    fn find_start_cpu() -> u64 {
+        // SAFETY: the first vCPU began with this address; if it is damaged, an interrupt comes of it.
+        let tree = unsafe {
+            fdt::Fdt::from_ptr(core::ptr::with_exposed_provenance(
+                TREE.load(Relaxed) as usize
+            ))
+        };
+        let token = tree.ok().and_then(|tree| {
+            let second = tree.find_node("/cpus")?.children().nth(1);
+            second.and(tree.find_node("/rtas")?.property("start-cpu")?.as_usize())
+        });
+        token.map_or(NONE, |token| token as u64)
+    }
+
+    /// Asks for the start of the second vCPU, which most of the time runs already.
+    fn start_second() {
+        unsafe extern "C" {
+            static second: u8;
+        }
+        let token = match START_CPU.load(Relaxed) {
+            0 => find_start_cpu(),
+            token => token,
+        };
+        START_CPU.store(token, Relaxed);
+        if token == NONE {
+            return;
+        }
+        let entry = &raw const second as u64 as u32;
+        let block = [token as u32, 3, 1, 1, entry, 0, 0].map(u32::to_be);
+        let block = core::ptr::from_ref(&block).expose_provenance() as u64;
+        hypercall(h::H_RTAS, [block, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
     extern "C" fn restless() -> ! {
         let mut state = timebase() | 1;
         let mut random = move || {
@@ -182,6 +252,9 @@ mod program {
                     core::ptr::with_exposed_provenance_mut::<u32>(page as usize + 4)
                         .write_volatile([0x280u32 << 16, 0x280][(random() % 2) as usize].to_be());
                 }
+            }
+            if random() % 64 == 0 {
+                start_second();
             }
             let [a, b, c, d] = args;
             hypercall(number, [a, b, c, d, 0, 0, 0, 0]);
