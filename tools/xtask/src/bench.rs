@@ -45,6 +45,8 @@ pub struct BenchImage {
     config: String,
     #[serde(default = "default_timeout")]
     timeout: u64,
+    /// A program package that is the first program of the guest, whose kernel is Debian's.
+    init: Option<String>,
     /// Cores; if there are several, the time is the host's.
     #[serde(default = "default_smp")]
     smp: u32,
@@ -102,7 +104,14 @@ impl BenchImage {
         workspace.config(&self.config)?;
         match (&self.system, &self.root_task) {
             (Some(system), None) => {
-                let system = System::find(workspace, system)?;
+                let mut system = System::find(workspace, system)?;
+                if let Some(init) = &self.init {
+                    let kernel = self.alter.guest_kernel.as_deref().unwrap_or_default();
+                    system.name = format!("{}-{init}-{kernel}", system.name);
+                    let init = builder.programs(&variant, &[init])?;
+                    let (system, _) = guest::with_init(workspace, system, kernel, None, &init)?;
+                    return builder.system(&system, &variant);
+                }
                 let system = guest::altered(workspace, system, &self.alter, true)?;
                 builder.system(&system, &variant)
             }
@@ -393,6 +402,7 @@ mod tests {
             group: None,
             what: "x".into(),
             reference: None,
+            floor: None,
             bound,
             least: None,
             unit: Unit::Instructions,

@@ -20,10 +20,11 @@ use crate::workspace::Workspace;
 const BOOT: &str = "boot-to-init";
 /// Kernel entry to the guest's first instruction.
 const GUEST_START: &str = "guest-start";
-/// A guest's first instruction to the first line of its first program: row and kernel.
-const GUEST_BOOTS: &[(&str, &str)] = &[
-    ("guest-boot-6.1", "debian-6.1"),
-    ("guest-boot-6.12", "debian-6.12"),
+/// A guest's first instruction to the first line of its first program: row, kernel and vCPUs.
+const GUEST_BOOTS: &[(&str, &str, u32)] = &[
+    ("guest-boot-6.1", "debian-6.1", 1),
+    ("guest-boot-6.12", "debian-6.12", 1),
+    ("guest-boot-6.1-2", "debian-6.1", 2),
 ];
 /// The guest's first program.
 const INIT: &str = "bench-init";
@@ -65,11 +66,12 @@ pub fn measure(
     if chosen(BOOT) {
         figures.push(figure(BOOT, boot(workspace, builder, &variant)?));
     }
-    for (row, kernel) in GUEST_BOOTS {
-        // The start is measured with the first kernel.
-        let start = kernel == &GUEST_BOOTS[0].1 && chosen(GUEST_START);
+    for (row, kernel, vcpus) in GUEST_BOOTS {
+        // The start is measured with the first of them.
+        let start = row == &GUEST_BOOTS[0].0 && chosen(GUEST_START);
         if chosen(row) || start {
-            let times = guest_boot(workspace, builder, &variant, kernel, chosen(row))?;
+            let guest = (*kernel, *vcpus);
+            let times = guest_boot(workspace, builder, &variant, guest, chosen(row))?;
             if start {
                 figures.push(figure(GUEST_START, times.start));
             }
@@ -153,21 +155,21 @@ fn guest_boot(
     workspace: &Workspace,
     builder: &mut Builder,
     variant: &Variant,
-    kernel: &str,
+    (kernel, vcpus): (&str, u32),
     whole: bool,
 ) -> Result<GuestBoot> {
-    let init = match builder.programs(variant, &[INIT])?.pop() {
-        Some(file) => file,
-        None => return Err(Error::Usage(format!("no program {INIT}"))),
-    };
+    let programs = builder.programs(variant, &[INIT])?;
     let mut system = System::find(workspace, system::DEFAULT)?;
-    system.name = format!("{}-{kernel}", system.name);
-    let (system, vmlinux) = guest::with_init(workspace, system, kernel, &init)?;
+    system.name = format!("{}-{kernel}-{vcpus}", system.name);
+    let (system, vmlinux) = guest::with_init(workspace, system, kernel, Some(vcpus), &programs)?;
     let image = builder.system(&system, variant)?;
-    let step = Step::new(format!("measure the boot of {kernel}"));
+    let step = Step::new(format!("measure the boot of {kernel} with {vcpus} vCPUs"));
     let board = workspace.board(&variant.board)?;
     let guest = Elf::read(&vmlinux)?;
-    let init = Elf::read(&init)?;
+    let init = match programs.first() {
+        Some(file) => Elf::read(file)?,
+        None => return Err(Error::Usage(format!("no program {INIT}"))),
+    };
     let missing = |what: &str| Error::Content {
         path: vmlinux.clone(),
         why: format!("no {what}"),

@@ -17,6 +17,8 @@ pub struct Row {
     pub what: String,
     /// The peer's figure, if there is one.
     pub reference: Option<u64>,
+    /// What it would be if hypercalls cost nothing, if that is known.
+    pub floor: Option<u64>,
     /// The most that ours may be, if that is set.
     pub bound: Option<u64>,
     /// The least that ours may be, if that is set instead.
@@ -91,10 +93,11 @@ pub fn line(name: &str, measured: Option<u64>, row: Option<&Row>) -> (String, bo
         _ => figure(bound),
     };
     let text = format!(
-        "{name:<28} {:>11} {:>10} {:>11}  {:<15} {}",
+        "{name:<28} {:>11} {:>10} {:>11} {:>8}  {:<15} {}",
         figure(measured),
         limit,
         figure(row.and_then(|r| r.reference)),
+        figure(row.and_then(|r| r.floor)),
         mark,
         row.map_or("", |r| r.what.as_str()),
     );
@@ -104,8 +107,8 @@ pub fn line(name: &str, measured: Option<u64>, row: Option<&Row>) -> (String, bo
 /// Head of the table that [`line()`] prints.
 pub fn head() -> String {
     format!(
-        "{:<28} {:>11} {:>10} {:>11}",
-        "", "measured", "bound", "reference"
+        "{:<28} {:>11} {:>10} {:>11} {:>8}",
+        "", "measured", "bound", "reference", "floor"
     )
 }
 
@@ -119,6 +122,7 @@ mod tests {
             group: None,
             what: "a thing".into(),
             reference: Some(700),
+            floor: None,
             bound,
             least: None,
             unit: Unit::Instructions,

@@ -4,6 +4,7 @@
 
 use crate::elf::Elf;
 use crate::error::{Error, Result};
+use partita_abi::limits;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,8 +16,6 @@ const ANSWER: Duration = Duration::from_secs(20);
 const PROMPT: &str = "(qemu) ";
 /// High address bits that real mode ignores.
 const REAL: u64 = 0x0fff_ffff_ffff_ffff;
-/// Bytes of a ticket lock: next ticket, ticket of the holder.
-const LOCK: usize = 8;
 
 /// A connection to a running QEMU's monitor (`-monitor unix:PATH,server=on,wait=off`).
 pub struct Monitor<S = UnixStream> {
@@ -57,7 +56,7 @@ impl<S: Read + Write> Monitor<S> {
         Ok(text)
     }
 
-    /// Physical memory, at most a page of it.
+    /// Physical memory.
     pub fn memory(&mut self, address: u64, length: usize) -> Result<Vec<u8>> {
         let command = format!("xp /{length}bx {address:#x}\n");
         let written = self.stream.write_all(command.as_bytes());
@@ -85,41 +84,54 @@ fn memory_in(answer: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Where the kernel has its locks.
+/// Tables that are looked at: LPIDs are given out in order.
+const GUESTS: usize = 8;
+
+/// Where the kernel has locks of one kind, each of which begins with a ticket lock.
 #[derive(Clone, Copy, Debug)]
-pub struct Locks {
-    /// Physical address and bytes of those of cores, and bytes from one to the next.
-    cores: (u64, usize, usize),
-    /// Those of hash page tables.
-    tables: (u64, usize),
+struct Row {
+    /// Physical address.
+    address: u64,
+    /// How many.
+    count: usize,
+    /// Bytes from one to the next.
+    stride: usize,
 }
+
+/// Where the kernel has its locks: those of cores, those of hash page tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Locks([Row; 2]);
 
 impl Locks {
     /// As the kernel's file says it, which is made for so many cores.
     pub fn of(kernel: &Elf, max_cores: u32) -> Result<Self> {
-        let symbol = |part: &str| {
-            let found = kernel.symbol_with(part);
-            found.ok_or_else(|| Error::Content {
+        let row = |name: &str, all: usize, count: usize| {
+            let found = kernel.symbol_with(name);
+            let (address, bytes) = found.ok_or_else(|| Error::Content {
                 path: kernel.path.clone(),
-                why: format!("no symbol {part}"),
+                why: format!("no symbol {name}"),
+            })?;
+            Ok(Row {
+                address: address & REAL,
+                count,
+                stride: bytes as usize / all,
             })
         };
-        let (cores, core_bytes) = symbol("smp::LOCKS")?;
-        let (tables, table_bytes) = symbol("smp::TABLE_LOCKS")?;
-        let core_bytes = core_bytes as usize;
-        Ok(Self {
-            cores: (cores & REAL, core_bytes, core_bytes / max_cores as usize),
-            tables: (tables & REAL, table_bytes as usize),
-        })
+        Ok(Self([
+            row("smp::LOCKS", max_cores as usize, max_cores as usize)?,
+            row("smp::TABLE_LOCKS", limits::MAX_LPIDS, GUESTS)?,
+        ]))
     }
 
     /// Whether somebody waits for any of them.
-    fn is_waited_for<S: Read + Write>(&self, monitor: &mut Monitor<S>) -> Result<bool> {
-        let (cores, length, stride) = self.cores;
-        let cores = monitor.memory(cores, length)?;
-        let (tables, length) = self.tables;
-        let tables = monitor.memory(tables, length)?;
-        Ok(cores.chunks(stride).any(is_waited_for) || tables.chunks(LOCK).any(is_waited_for))
+    fn are_waited_for<S: Read + Write>(&self, monitor: &mut Monitor<S>) -> Result<bool> {
+        for row in self.0 {
+            let bytes = monitor.memory(row.address, row.count * row.stride)?;
+            if bytes.chunks(row.stride).any(is_waited_for) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -155,7 +167,7 @@ impl Watch {
         let Some(name) = measured(text) else {
             return Ok(());
         };
-        let waits = self.locks.is_waited_for(&mut self.monitor)?;
+        let waits = self.locks.are_waited_for(&mut self.monitor)?;
         let seen = self.seen.entry(name.into()).or_default();
         seen[0] += 1;
         seen[1] += u64::from(waits);

@@ -279,20 +279,25 @@ pub fn altered(
     prepare(workspace, system, &options, &additions, download)
 }
 
-/// The system with a kernel of Debian's and a first file system that has one program, `init`; the
-/// kernel's file too.
+/// The system with a kernel of Debian's, so many processors if it is said, and a first file system that has one
+/// program, `init`; the kernel's file too.
 pub fn with_init(
     workspace: &Workspace,
     system: System,
     kernel_name: &str,
-    init: &Path,
+    vcpus: Option<u32>,
+    init: &[PathBuf],
 ) -> Result<(System, PathBuf)> {
     let file = workspace.target.join("guest").join(&system.name);
     let file = file.join("init.cpio");
+    let [init] = init else {
+        return Err(Error::Usage("a guest has one first program".into()));
+    };
     write(&file, initramfs::bare(&read_bytes(init)?))?;
     let options = Options {
         guest_kernel: Some(kernel_name.into()),
         guest_initrd: Some(file),
+        guest_vcpus: vcpus,
         // As the reference was measured.
         guest_append: Some("quiet cryptomgr.notests".into()),
         ..Options::default()
