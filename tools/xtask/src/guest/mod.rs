@@ -183,6 +183,7 @@ pub fn prepare(
         vcpus: options.guest_vcpus,
         cores: options.guest_cores,
         append: options.guest_append.clone().unwrap_or_default(),
+        ..description::Changes::default()
     };
     // The options are about the system's own guests, not about those that are added.
     let text = description::change(&text, &changes)
