@@ -2,7 +2,7 @@
 //! The guard: a thread above all others that ends the suite when a case hangs or the root thread
 //! faults.
 
-use crate::check::Outcome;
+use checks::Outcome;
 use crate::kit::{Kit, ROOT_PRIORITY, microseconds};
 use crate::runner;
 use crate::thread::{Env, Helper};

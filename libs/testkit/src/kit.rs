@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Slots, memory and objects of one case.
 
-use crate::check::{Failure, Outcome};
+use checks::{Failure, Outcome};
 use crate::{console, timebase};
 use core::sync::atomic::{AtomicU64, Ordering};
 use sel4::init_thread::slot;

@@ -14,19 +14,16 @@
 //! A guard thread above all others ends a suite that hangs or faults.
 #![cfg_attr(target_os = "none", no_std)]
 
-pub mod check;
 pub mod console;
 mod guard;
 pub mod kit;
-pub mod random;
 pub mod raw;
 pub mod runner;
 pub mod space;
 pub mod thread;
 
-pub use check::{Failure, Outcome};
+pub use checks::{Failure, Outcome, Random, check, check_eq, fail};
 pub use kit::Kit;
-pub use random::Random;
 pub use raw::{Answer, invoke};
 pub use runner::{Case, panicked, run};
 pub use space::{Image, Space};

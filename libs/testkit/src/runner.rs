@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Runs the cases of a suite and ends it.
 
-use crate::check::Outcome;
+use checks::Outcome;
 use crate::guard::Guard;
 use crate::kit::{Kit, ROOT_PRIORITY, microseconds};
 use crate::{Failure, println, timebase};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Second address spaces.
 
-use crate::check::{Failure, Outcome};
+use checks::{Failure, Outcome};
 use crate::kit::{Kit, WINDOW};
 use sel4::init_thread::slot;
 use sel4::{

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Helper threads of a case. They share the root task's VSpace and, unless told otherwise, its CSpace.
 
-use crate::check::{Failure, Outcome};
+use checks::{Failure, Outcome};
 use crate::kit::{Kit, ROOT_PRIORITY, microseconds};
 use crate::timebase;
 use core::cell::UnsafeCell;

@@ -100,12 +100,12 @@ fn entries_by_chance(guest: &'static Guest) -> Outcome {
         let large = base == PageSize::Size64K || random.below(2) == 1;
         let v = map.segment.avpn(ea) | if large { hpte::LARGE } else { 0 } | 1;
         let page = match random.below(4) {
-            0 => random.bits() & hpte::RPN,
+            0 => random.word() & hpte::RPN,
             1 => (guest.memory - 0x2_0000 + (random.below(64) << 12)) & hpte::RPN,
             _ => random.below(guest.memory) & !0xfff,
         };
         let lp = random.pick(&[0, 0x1000, 0x7000, 0x8000, 0x3_8000]);
-        let r = (page & !0xf000) | lp | M | (random.bits() & (hpte::WIMG | 2 | hpte::MODIFIED));
+        let r = (page & !0xf000) | lp | M | (random.word() & (hpte::WIMG | 2 | hpte::MODIFIED));
         let answer = hypercall(H_ENTER, [0, map.group(guest, ea), v, r]);
         if answer.status != H_SUCCESS {
             check!([H_PARAMETER, H_PTEG_FULL].contains(&answer.status));

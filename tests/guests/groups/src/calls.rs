@@ -113,7 +113,7 @@ pub fn fill(guest: &Guest) -> Outcome<u64> {
     let mut random = Random::new(1);
     for number in 0..GROUPS {
         for _ in 0..8 {
-            let (v, r) = entry(guest, random.below(PAGES + 1), random.bits());
+            let (v, r) = entry(guest, random.below(PAGES + 1), random.word());
             let answer = hypercall(H_ENTER, [0, group(guest, number), v, r]);
             check_eq!(answer.status, H_SUCCESS);
         }
@@ -161,7 +161,7 @@ fn found(status: i64) -> Outcome {
 }
 
 fn enter(guest: &'static Guest, random: &mut Random, index: u64) -> Outcome {
-    let (v, r) = entry(guest, random.below(PAGES + 1), random.bits());
+    let (v, r) = entry(guest, random.below(PAGES + 1), random.word());
     let (how, index) = match random.below(4) {
         0 => (flags::EXACT, index),
         _ => (0, index & !7),

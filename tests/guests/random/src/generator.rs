@@ -138,9 +138,9 @@ impl Generator {
     fn any(&mut self) -> u64 {
         let shift = self.random.below(64);
         match self.random.below(4) {
-            0 => self.random.bits() >> shift,
+            0 => self.random.word() >> shift,
             1 => 1 << shift,
-            2 => !(self.random.bits() >> shift),
+            2 => !(self.random.word() >> shift),
             _ => self.random.below(8),
         }
     }
@@ -186,7 +186,7 @@ impl Generator {
         let lp = self
             .random
             .pick(&[0x1000, 0x7000, 0, 0x8000, 0x3_8000, 0x3000]);
-        let bits = self.random.bits() & !hpte::RPN;
+        let bits = self.random.word() & !hpte::RPN;
         // Mostly plain memory.
         let bits = if self.chance(4) {
             bits
@@ -250,7 +250,7 @@ impl Generator {
             H_PAGE_INIT => {
                 args[0] = self.flags();
                 args[1] = self.address();
-                args[2] = (self.random.bits() % (2 * self.memory)) & !0xfff;
+                args[2] = (self.random.word() % (2 * self.memory)) & !0xfff;
             }
             H_REGISTER_VPA => {
                 args[0] = self.random.below(8) << 45 | self.any() & 0xffff;

@@ -22,23 +22,23 @@ fn writable(spr: u16) -> u64 {
 /// Different values for all registers. FSCR is as it is.
 pub fn patterns(random: &mut Random) -> Registers {
     let mut all = Registers::ZERO;
-    all.gpr.iter_mut().for_each(|r| *r = random.bits());
-    all.cr = random.bits() & 0xffff_ffff;
-    all.lr = random.bits();
-    all.ctr = random.bits();
+    all.gpr.iter_mut().for_each(|r| *r = random.word());
+    all.cr = random.word() & 0xffff_ffff;
+    all.lr = random.word();
+    all.ctr = random.word();
     // SO, OV, CA and their 32-bit forms, the string length.
-    all.xer = random.bits() & 0xe00c_007f;
+    all.xer = random.word() & 0xe00c_007f;
     for ((spr, _), value) in SPRS.iter().zip(&mut all.spr) {
-        *value = random.bits() & writable(*spr);
+        *value = random.word() & writable(*spr);
     }
     // Exceptions disabled; rounding modes and status as they come.
-    all.fpscr = random.bits() & 0x0007_f003;
+    all.fpscr = random.word() & 0x0007_f003;
     // SAT and NJ.
-    all.vscr = random.bits() & 0x0001_0001;
+    all.vscr = random.word() & 0x0001_0001;
     all.vsr
         .iter_mut()
         .flatten()
-        .for_each(|v| *v = random.bits());
+        .for_each(|v| *v = random.word());
     let fscr = SPRS.iter().position(|(spr, _)| *spr == 153).unwrap_or(0);
     all.spr[fscr] = guest_support::machine::mfspr::<153>();
     all

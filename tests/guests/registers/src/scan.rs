@@ -96,7 +96,7 @@ fn unchanged(guest: &'static Guest) -> Outcome {
                 .contains(&number)
                 && ![H_RTAS, H_PUT_TERM_CHAR, H_CONFER].contains(&number);
             if harmless {
-                hypercall(number, [random.bits() | 1 << 62, random.bits() | 1 << 62]);
+                hypercall(number, [random.word() | 1 << 62, random.word() | 1 << 62]);
             }
         }
         sleep(100_000);

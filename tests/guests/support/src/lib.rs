@@ -25,9 +25,7 @@
 //! | [`Guest::free`] | free memory |
 #![cfg_attr(target_arch = "powerpc64", no_std)]
 
-pub mod check;
 pub mod hypercall;
-pub mod random;
 
 #[cfg(target_arch = "powerpc64")]
 pub mod console;
@@ -52,9 +50,8 @@ mod start;
 #[cfg(target_arch = "powerpc64")]
 pub mod trap;
 
-pub use check::{Failure, Outcome};
+pub use checks::{Failure, Outcome, Random, check, check_eq, fail};
 pub use partita_papr as papr;
-pub use random::Random;
 
 #[cfg(target_arch = "powerpc64")]
 pub use platform::Guest;
