@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Blocks of rounds: the lowest block counts, as interrupts of the host only ever add.
 
-use crate::arch::timebase;
-use crate::console;
 use core::hint::black_box;
+use guest_support::machine::timebase;
+use guest_support::println;
 
 /// Rounds of a block.
 pub const ROUNDS: u64 = 64;
@@ -26,7 +26,7 @@ pub fn begin(name: &str) {
 pub fn print(name: &str, ticks: u64, rounds: u64, measured: u64) {
     // 512 ticks in 1000 instructions.
     let instructions = ticks * 1000 / 512 / rounds;
-    console::line(format_args!("bench {name} {instructions} {measured}"));
+    println!("bench {name} {instructions} {measured}");
 }
 
 /// Measures [`ROUNDS`] calls of `body`; `before` and `after` each block are not measured. `body`

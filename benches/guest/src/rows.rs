@@ -2,17 +2,17 @@
 //! The rows.
 
 use crate::arch::{
-    cede, hcall, miss, slb, slb_clear, store_translated, timebase, touch_vector_registers,
-    use_vector_registers,
+    cede, miss, slb, slb_clear, store_translated, touch_vector_registers, use_vector_registers,
 };
-use crate::console;
 use crate::measure::{ROUNDS, begin, print, row, row_between, row_of};
-use crate::platform::Platform;
 use core::hint::black_box;
-use partita_papr::hash::{SLB_ESID_V, Segment};
-use partita_papr::hcall::{flags, number, status};
-use partita_papr::hpte::{C, M, R, VALID};
-use partita_papr::{PageSize, Ptex};
+use guest_support::hypercall::{Answer, hypercall};
+use guest_support::machine::timebase;
+use guest_support::papr::hash::{SLB_ESID_V, Segment};
+use guest_support::papr::hcall::{flags, number, status};
+use guest_support::papr::hpte::{C, M, R, VALID};
+use guest_support::papr::{PageSize, Ptex};
+use guest_support::{Guest, runner};
 
 /// Guest memory that the rows map: the first page of it.
 const PAGES: u64 = 64 << 20;
@@ -28,19 +28,17 @@ const FLUSHED: u64 = 96 << 20;
 const UNMAPPED_EA: u64 = 0x3000_0000_0000;
 /// Time that a cede waits, ticks.
 const CEDE_TICKS: u32 = 0x4000;
-/// Mode resource of H_SET_MODE: endianness of interrupts.
-const SET_MODE_LE: u64 = 4;
 /// PP of H_PROTECT: the supervisor and the user write; only the supervisor writes.
 const PROTECTIONS: [u64; 2] = [2, 1];
 
 /// Fails unless a hypercall has succeeded.
 #[track_caller]
 #[inline(always)]
-fn good(answer: (i64, [u64; 8])) -> [u64; 8] {
-    if answer.0 != status::H_SUCCESS {
-        bad(answer.0);
+fn good(answer: Answer) -> [u64; 8] {
+    if answer.status != status::H_SUCCESS {
+        bad(answer.status);
     }
-    answer.1
+    answer.words
 }
 
 #[cold]
@@ -48,7 +46,7 @@ fn good(answer: (i64, [u64; 8])) -> [u64; 8] {
 #[track_caller]
 fn bad(status: i64) -> ! {
     let at = core::panic::Location::caller();
-    console::fail(format_args!("{at}: a hypercall answered {status}"))
+    runner::abort(format_args!("{at}: a hypercall answered {status}"))
 }
 
 /// An entry, ready to be passed.
@@ -67,17 +65,17 @@ fn segment(size: PageSize) -> Segment {
 
 impl Entry {
     /// Page `page` of [`PAGES`] at the same page of [`EA`].
-    fn new(platform: &Platform, size: PageSize, page: u64) -> Self {
-        Self::at(platform, size, PAGES, page)
+    fn new(guest: &Guest, size: PageSize, page: u64) -> Self {
+        Self::at(guest, size, PAGES, page)
     }
 
     /// Page `page` of the memory from `start` on, at the same page of [`EA`].
-    fn at(platform: &Platform, size: PageSize, start: u64, page: u64) -> Self {
+    fn at(guest: &Guest, size: PageSize, start: u64, page: u64) -> Self {
         let segment = segment(size);
         let offset = page << size.shift();
-        let group = segment.primary_group(EA + offset, platform.order);
+        let group = segment.primary_group(EA + offset, guest.hpt);
         Self {
-            ptex: Ptex::in_group(group, 0, platform.order).get(),
+            ptex: Ptex::in_group(group, 0, guest.hpt).get(),
             v: segment.avpn(EA + offset) | size.large() | VALID,
             r: (start + offset) | size.lp() | R | C | M | 2,
         }
@@ -86,12 +84,15 @@ impl Entry {
     /// H_ENTER: the index that it got.
     #[inline(always)]
     fn enter(&self) -> u64 {
-        good(hcall(number::H_ENTER, [0, self.ptex, self.v, self.r]))[0]
+        good(hypercall(number::H_ENTER, [0, self.ptex, self.v, self.r]))[0]
     }
 
     #[inline(always)]
     fn remove(&self, ptex: u64) {
-        good(hcall(number::H_REMOVE, [flags::AVPN, ptex, self.v & !0x7f]));
+        good(hypercall(
+            number::H_REMOVE,
+            [flags::AVPN, ptex, self.v & !0x7f],
+        ));
     }
 
     #[inline(always)]
@@ -104,10 +105,9 @@ impl Entry {
 }
 
 /// Measures everything.
-pub fn all(platform: &Platform) {
-    good(hcall(number::H_SET_MODE, [1, SET_MODE_LE, 0, 0]));
+pub fn all(guest: &Guest) {
     let random = |_| {
-        good(hcall(number::H_RANDOM, []));
+        good(hypercall(number::H_RANDOM, []));
     };
     row("h-random", random);
     for (name, entries) in [("h-random-slb-5", 5), ("h-random-slb-21", 21)] {
@@ -121,19 +121,19 @@ pub fn all(platform: &Platform) {
         row(name, random);
         slb_clear();
     }
-    enter(platform, PageSize::Size4K, "h-enter-4k", Some("h-remove"));
-    enter(platform, PageSize::Size64K, "h-enter-64k", None);
-    entry(platform);
-    bulk(platform);
+    enter(guest, PageSize::Size4K, "h-enter-4k", Some("h-remove"));
+    enter(guest, PageSize::Size64K, "h-enter-64k", None);
+    entry(guest);
+    bulk(guest);
     row("vpa-register-deregister", |_| vpa());
     // Carriage returns do not show.
     row("h-put-term-char", |_| {
-        good(hcall(number::H_PUT_TERM_CHAR, [0, 1, 0x0d << 56, 0]));
+        good(hypercall(number::H_PUT_TERM_CHAR, [0, 1, 0x0d << 56, 0]));
     });
     misses("hash-miss-to-guest");
-    first_touch(platform);
+    first_touch(guest);
     // While the guest sleeps, bench-flush makes this entry ABSENT.
-    Entry::at(platform, PageSize::Size4K, FLUSHED, 0).enter();
+    Entry::at(guest, PageSize::Size4K, FLUSHED, 0).enter();
     row_of("cede-wake-dec", || cede(number::H_CEDE, CEDE_TICKS));
     misses("hash-miss-intercepted");
 }
@@ -142,7 +142,7 @@ pub fn all(platform: &Platform) {
 pub fn pair() {
     use_vector_registers();
     let switch = |_| {
-        hcall(number::H_CONFER, [u64::MAX, 0]);
+        hypercall(number::H_CONFER, [u64::MAX, 0]);
         touch_vector_registers();
     };
     // The other one is there before anything counts.
@@ -162,10 +162,10 @@ pub fn pair() {
 }
 
 /// H_ENTER of pages that are there, and H_REMOVE of their entries.
-fn enter(platform: &Platform, size: PageSize, name: &str, remove: Option<&str>) {
+fn enter(guest: &Guest, size: PageSize, name: &str, remove: Option<&str>) {
     let mut entries = [Entry::default(); ROUNDS as usize];
     for (page, entry) in entries.iter_mut().enumerate() {
-        *entry = Entry::new(platform, size, page as u64);
+        *entry = Entry::new(guest, size, page as u64);
         let address = (PAGES + ((page as u64) << size.shift())) as usize;
         // SAFETY: nothing else is in this memory.
         unsafe { core::ptr::with_exposed_provenance_mut::<u64>(address).write_volatile(1) };
@@ -181,11 +181,11 @@ fn enter(platform: &Platform, size: PageSize, name: &str, remove: Option<&str>) 
 }
 
 /// H_READ and H_PROTECT of one entry.
-fn entry(platform: &Platform) {
-    let entry = Entry::new(platform, PageSize::Size4K, 0);
+fn entry(guest: &Guest) {
+    let entry = Entry::new(guest, PageSize::Size4K, 0);
     let ptex = entry.enter();
     row("h-read", |_| {
-        black_box(good(hcall(number::H_READ, [0, ptex])));
+        black_box(good(hypercall(number::H_READ, [0, ptex])));
     });
     row("h-protect", |i| {
         entry.protect(ptex, PROTECTIONS[i as usize % PROTECTIONS.len()]);
@@ -194,11 +194,11 @@ fn entry(platform: &Platform) {
 }
 
 /// H_BULK_REMOVE of four entries.
-fn bulk(platform: &Platform) {
+fn bulk(guest: &Guest) {
     const ALL: usize = 4 * ROUNDS as usize;
     let mut entries = [Entry::default(); ALL];
     for (page, entry) in entries.iter_mut().enumerate() {
-        *entry = Entry::new(platform, PageSize::Size4K, page as u64);
+        *entry = Entry::new(guest, PageSize::Size4K, page as u64);
     }
     let mut pairs = [[0u64; 8]; ROUNDS as usize];
     let cells = core::cell::Cell::from_mut(&mut pairs[..]).as_slice_of_cells();
@@ -214,7 +214,7 @@ fn bulk(platform: &Platform) {
         }
     };
     let remove = |i: u64| {
-        good(hcall(number::H_BULK_REMOVE, cells[i as usize].get()));
+        good(hypercall(number::H_BULK_REMOVE, cells[i as usize].get()));
     };
     row_between("h-bulk-remove-4", enter, remove, || {});
 }
@@ -233,8 +233,8 @@ static AREA: Area = {
 
 fn vpa() {
     let address = core::ptr::from_ref(&AREA).expose_provenance() as u64;
-    good(hcall(number::H_REGISTER_VPA, [1 << 45, 0, address]));
-    good(hcall(number::H_REGISTER_VPA, [5 << 45, 0, 0]));
+    good(hypercall(number::H_REGISTER_VPA, [1 << 45, 0, address]));
+    good(hypercall(number::H_REGISTER_VPA, [5 << 45, 0, 0]));
 }
 
 /// Accesses that no entry translates.
@@ -248,18 +248,18 @@ fn misses(name: &str) {
 
 /// H_ENTER of pages that nobody has touched, and the first store to each: a mean, since there is no
 /// second first time.
-fn first_touch(platform: &Platform) {
+fn first_touch(guest: &Guest) {
     const NAME: &str = "first-touch";
     let size = PageSize::Size64K;
     // The second quarter of memory, at most a segment: initrd and device tree are at the end or below
     // 768 MiB, the rest at the start.
-    let start = platform.memory / 4;
+    let start = guest.memory / 4;
     let pages = start.min(SEGMENT) >> size.shift();
     slb(1, SLB_ESID_V | EA, segment(size).word());
     begin(NAME);
     let before = timebase();
     for page in 0..pages {
-        Entry::at(platform, size, start, page).enter();
+        Entry::at(guest, size, start, page).enter();
         // SAFETY: the entry maps a page that nothing else is in.
         unsafe { store_translated(EA + (page << size.shift()), page) };
     }

@@ -2,11 +2,11 @@
 //! The guard: a thread above all others that ends the suite when a case hangs or the root thread
 //! faults.
 
-use checks::Outcome;
 use crate::kit::{Kit, ROOT_PRIORITY, microseconds};
 use crate::runner;
 use crate::thread::{Env, Helper};
 use crate::timebase;
+use checks::Outcome;
 use sel4::init_thread::slot;
 use sel4::{CapRights, ObjectBlueprintArch, cap};
 

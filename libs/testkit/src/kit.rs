@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Slots, memory and objects of one case.
 
-use checks::{Failure, Outcome};
 use crate::{console, timebase};
+use checks::{Failure, Outcome};
 use core::sync::atomic::{AtomicU64, Ordering};
 use sel4::init_thread::slot;
 use sel4::{

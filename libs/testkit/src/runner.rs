@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Runs the cases of a suite and ends it.
 
-use checks::Outcome;
 use crate::guard::Guard;
 use crate::kit::{Kit, ROOT_PRIORITY, microseconds};
 use crate::{Failure, println, timebase};
+use checks::Outcome;
 use core::fmt;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};

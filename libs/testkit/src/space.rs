@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Second address spaces.
 
-use checks::{Failure, Outcome};
 use crate::kit::{Kit, WINDOW};
+use checks::{Failure, Outcome};
 use sel4::init_thread::slot;
 use sel4::{
     Cap, CapRights, CapTypeForFrameObject, Error, FrameObjectType, ObjectBlueprintArch,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Helper threads of a case. They share the root task's VSpace and, unless told otherwise, its CSpace.
 
-use checks::{Failure, Outcome};
 use crate::kit::{Kit, ROOT_PRIORITY, microseconds};
 use crate::timebase;
+use checks::{Failure, Outcome};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use sel4::init_thread::slot;

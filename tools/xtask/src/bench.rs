@@ -254,7 +254,7 @@ fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Res
         if let Some(why) = failure(session.text()) {
             return Err(Error::Output {
                 program: built.name,
-                why: why.into(),
+                why,
             });
         }
         if session.age() > bound {
@@ -318,11 +318,17 @@ fn locks_watched(mut machine: Machine, locks: Locks, log: &Path) -> Result<(Sess
 }
 
 /// Why a program that measures could not.
-fn failure(text: &str) -> Option<&str> {
+fn failure(text: &str) -> Option<String> {
     let complete = &text[..text.rfind('\n')?];
-    complete
-        .lines()
-        .find_map(|line| line.strip_prefix("bench failed: "))
+    complete.lines().find_map(|line| {
+        if let Some(why) = line.strip_prefix("bench failed: ") {
+            return Some(why.into());
+        }
+        match protocol::parse(line) {
+            Some(Line::Test { failure, .. }) => failure,
+            _ => None,
+        }
+    })
 }
 
 fn log_path(workspace: &Workspace, name: &str) -> PathBuf {
@@ -407,6 +413,14 @@ mod tests {
             least: None,
             unit: Unit::Instructions,
         }
+    }
+
+    #[test]
+    fn a_program_says_why_it_could_not() {
+        assert_eq!(failure("bench failed: no memory\n").unwrap(), "no memory");
+        let trap = "bench a 1 2\ntest start ... FAILED: trap 0x700\nsuite x: 0 passed, 1 failed\n";
+        assert_eq!(failure(trap).unwrap(), "trap 0x700");
+        assert_eq!(failure("bench a 1 2\nbench fai"), None);
     }
 
     #[test]

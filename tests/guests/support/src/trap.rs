@@ -232,6 +232,26 @@ pub fn restart_on_reset(function: extern "C" fn(&TrapArea) -> !) {
     crate::machine::sync_instructions(at, bytes as u64);
 }
 
+/// Runs `f` with other instructions in a vector: at most 32, wherever they are run, that save nothing.
+pub fn with_vector<R>(vector: u64, code: &[u32], f: impl FnOnce() -> R) -> R {
+    const WORDS: usize = 32;
+    assert!(code.len() <= WORDS);
+    let at = core::ptr::with_exposed_provenance_mut::<[u32; WORDS]>(vector as usize);
+    // SAFETY: a vector has 128 bytes, in which nothing else is.
+    let before = unsafe { at.read_volatile() };
+    let mut now = before;
+    now[..code.len()].copy_from_slice(code);
+    let put = |words| {
+        // SAFETY: as above.
+        unsafe { at.write_volatile(words) };
+        crate::machine::sync_instructions(vector, 4 * WORDS as u64);
+    };
+    put(now);
+    let result = f();
+    put(before);
+    result
+}
+
 /// From now on an external interrupt calls `function` with the number of the vCPU, before it is accepted.
 pub fn on_external(function: fn(usize)) {
     ON_EXTERNAL.store(function as *mut (), Ordering::SeqCst);
