@@ -97,7 +97,7 @@ impl Entry {
 
     #[inline(always)]
     fn protect(&self, ptex: u64, pp: u64) {
-        good(hcall(
+        good(hypercall(
             number::H_PROTECT,
             [flags::AVPN | pp, ptex, self.v & !0x7f],
         ));

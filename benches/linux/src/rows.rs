@@ -13,7 +13,7 @@ const ROUNDS: u64 = 64;
 pub extern "C" fn main() -> ! {
     match all() {
         Ok(()) => line(format_args!("bench done")),
-        Err(why) => line(format_args!("bench failed: {why:?}")),
+        Err(why) => line(format_args!("bench failed: {why}")),
     }
     power_off()
 }

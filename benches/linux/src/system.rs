@@ -3,7 +3,7 @@
 //! number.
 
 use core::arch::{asm, global_asm};
-use core::fmt::{Arguments, Write};
+use core::fmt::{self, Arguments, Write};
 
 global_asm!(
     ".text",
@@ -82,6 +82,12 @@ const CLONE_VFORK: u64 = 0x4000;
 /// Why a call failed: its name, and the number of the error.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure(pub &'static str, pub u64);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0, self.1)
+    }
+}
 
 pub type Outcome<T = ()> = Result<T, Failure>;
 

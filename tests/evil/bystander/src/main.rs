@@ -40,8 +40,8 @@ mod pd {
     const AUDIT: u64 = 16;
     /// Ticks after which an attacker that makes no more calls has ended itself: 4 s.
     const ENDED: u64 = 4 * TIMEBASE_HZ;
-    /// What an attack may take: 150 s, and 1.25 s for each thousand calls.
-    const PATIENCE: u64 = 150 * TIMEBASE_HZ + TARGET * (TIMEBASE_HZ / 800);
+    /// What an attack may take: 600 s, and 5 s for each thousand calls. The host may have other things to do.
+    const PATIENCE: u64 = 600 * TIMEBASE_HZ + TARGET * (TIMEBASE_HZ / 200);
     /// Attackers at most.
     const REPORTS: usize = size_of::<Reports>() / size_of::<evil::Report>();
 
