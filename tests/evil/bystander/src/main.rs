@@ -38,8 +38,8 @@ mod pd {
     const UNTYPED: u64 = 7;
     /// Rounds between two checks by the kernel.
     const AUDIT: u64 = 16;
-    /// Ticks after which an attacker that makes no more calls has ended itself: 4 s.
-    const ENDED: u64 = 4 * TIMEBASE_HZ;
+    /// Ticks after which an attacker that makes no more calls has ended itself: 10 s.
+    const ENDED: u64 = 10 * TIMEBASE_HZ;
     /// What an attack may take: 600 s, and 5 s for each thousand calls. The host may have other things to do.
     const PATIENCE: u64 = 600 * TIMEBASE_HZ + TARGET * (TIMEBASE_HZ / 200);
     /// Attackers at most.

@@ -93,7 +93,7 @@ impl Attack {
         let begun = self.figures.events > PRELUDE && !self.figures.done;
         if begun {
             if self.is_gentle() {
-                self.calls(BURST, Stage::Gentle);
+                self.burst();
                 self.figures.gentle_events = self.figures.events;
             }
             // Its answer to this event may be the last that the guest gets.
@@ -117,8 +117,14 @@ impl Attack {
         self.slot.report.set(&self.figures);
     }
 
-    /// Makes calls without an event.
-    pub fn calls(&mut self, count: u64, stage: Stage) {
+    /// Some calls of the first part, unless it has made them all and waits for another attacker.
+    pub fn burst(&mut self) {
+        if self.figures.calls < GENTLE {
+            self.calls(BURST, Stage::Gentle);
+        }
+    }
+
+    fn calls(&mut self, count: u64, stage: Stage) {
         for i in 0..count {
             if stage != Stage::Gentle && i % RECEIVE_EVERY == RECEIVE_EVERY - 1 {
                 self.receive();

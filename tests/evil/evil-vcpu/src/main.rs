@@ -33,7 +33,7 @@ mod servers;
 #[cfg(target_arch = "powerpc64")]
 mod evil_pd {
     use crate::pd;
-    use evil::{Attack, Evil, Holding, Kind, OFFSET, Place, Reports, Slot, Stage};
+    use evil::{Attack, Evil, Holding, Kind, OFFSET, Place, Reports, Slot};
     use partita_abi::InvocationLabel as L;
     use partita_abi::vcpu_register as register;
     use partita_abi::{microkit as slots, vcpu_register};
@@ -87,8 +87,6 @@ mod evil_pd {
     const VECTOR: u64 = 0x100;
     /// MSR: 64-bit mode.
     const SF: u64 = 1 << 63;
-    /// Calls before a silent guest is started anew.
-    const BURST: u64 = 64;
 
     // Variables of the real program.
     unsafe extern "Rust" {
@@ -200,7 +198,7 @@ mod evil_pd {
             let timer = sel4_microkit::Channel::new(channel::TIMER);
             if channels.contains(timer) && !self.0.attack.is_done() {
                 if self.0.attack.is_gentle() {
-                    self.0.attack.calls(BURST, Stage::Gentle);
+                    self.0.attack.burst();
                 } else {
                     self.0.attack.finish();
                 }
