@@ -6,6 +6,7 @@
 //! figures of several cores are by the host's clock, stand apart, and mean something where nothing else runs.
 
 use crate::build::{Builder, Image};
+use crate::chart;
 use crate::elf::Elf;
 use crate::error::{At, Error, Result, make_folder, read_toml, write};
 use crate::gdbstub::Stub;
@@ -171,6 +172,13 @@ pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Resu
     }
     let (table, bad) = judge(&rows, &figures, chosen);
     print!("{table}");
+    let figure = |name: &str| figures.iter().find(|f| f.name == name);
+    let drawing = workspace.target.join("bench/figures.svg");
+    write(
+        &drawing,
+        chart::svg(&rows, |name| figure(name).map(|f| f.instructions)),
+    )?;
+    println!("drawn: {}", drawing.display());
     if bad.is_empty() {
         Ok(())
     } else {

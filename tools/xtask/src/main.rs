@@ -13,6 +13,7 @@
 
 mod bench;
 mod build;
+mod chart;
 mod clean;
 mod code_check;
 mod deps;
