@@ -20,7 +20,8 @@ pub fn svg(rows: &[Row], measured: impl Fn(&str) -> Option<u64>) -> String {
     let bars: Vec<(&Row, u64, u64)> = rows
         .iter()
         .filter_map(|row| {
-            let whole = row.reference.or(row.bound).filter(|whole| *whole > 0)?;
+            let whole = row.reference.or(row.bound).or(row.least);
+            let whole = whole.filter(|whole| *whole > 0)?;
             Some((row, measured(&row.name)?, whole))
         })
         .collect();
@@ -31,7 +32,7 @@ pub fn svg(rows: &[Row], measured: impl Fn(&str) -> Option<u64>) -> String {
     let mut svg = format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12">
 <rect width="{width}" height="{height}" fill="#ffffff"/>
-<text x="12" y="24" font-size="15">Instructions of one round, against the reference</text>
+<text x="12" y="24" font-size="15">One round, in instructions or as it is said, against the reference</text>
 <text x="12" y="44" fill="#555555">grey: the reference (its figure is the whole), or the bound where there is none; black line: the bound</text>
 "##
     );
@@ -48,13 +49,20 @@ fn length(figure: u64, whole: u64) -> f64 {
 }
 
 fn bar(svg: &mut String, y: u32, row: &Row, measured: u64, whole: u64) {
-    let holds = row.bound.is_none_or(|bound| measured <= bound);
+    let holds = row.bound.is_none_or(|bound| measured <= bound)
+        && row.least.is_none_or(|least| measured >= least);
     let colour = if holds { "#2e7d32" } else { "#c62828" };
     let (text_y, thin_y, end_y) = (y + 13, y + 4, y + 18);
-    let mut says = measured.to_string();
-    for (name, figure) in [("bound", row.bound), ("reference", row.reference)] {
+    let unit = row.unit.symbol();
+    let mut says = format!("{measured}{unit}");
+    for (name, figure) in [
+        ("bound", row.bound),
+        ("at least", row.least),
+        ("reference", row.reference),
+        ("floor", row.floor),
+    ] {
         if let Some(figure) = figure {
-            let _ = write!(says, ", {name} {figure}");
+            let _ = write!(says, ", {name} {figure}{unit}");
         }
     }
     let name = escaped(&row.name);
@@ -70,7 +78,7 @@ fn bar(svg: &mut String, y: u32, row: &Row, measured: u64, whole: u64) {
         what = escaped(&row.what),
         x = LEFT - 8,
     );
-    if let Some(bound) = row.bound {
+    if let Some(bound) = row.bound.or(row.least) {
         let at = f64::from(LEFT) + length(bound, whole);
         let _ = writeln!(
             svg,
@@ -123,12 +131,18 @@ mod tests {
             what = "x"
             unit = "instructions"
             bound = 1
+            [[row]]
+            name = "too little"
+            what = "x"
+            unit = "percent"
+            least = 160
             "#,
         );
         let drawn = svg(&rows, |name| match name {
             "good" => Some(250),
             "bad" => Some(1000),
             "alone" => Some(1),
+            "too little" => Some(80),
             _ => None,
         });
         let document = roxmltree::Document::parse(&drawn).unwrap();
@@ -141,6 +155,8 @@ mod tests {
             .map(|n| (n.attribute("width").unwrap(), n.attribute("fill").unwrap()))
             .collect();
         // A quarter of the reference; over its bound, and cut off.
-        assert_eq!(bars, [("105.0", "#2e7d32"), ("630.0", "#c62828")]);
+        let red = "#c62828";
+        assert_eq!(bars, [("105.0", "#2e7d32"), ("630.0", red), ("210.0", red)]);
+        assert!(texts.contains(&"80 %, at least 160 %"));
     }
 }

@@ -56,7 +56,7 @@ impl Unit {
     }
 
     /// What stands behind a figure of a table with several units.
-    fn symbol(self) -> &'static str {
+    pub fn symbol(self) -> &'static str {
         match self {
             Unit::Instructions | Unit::Bytes => "",
             Unit::Nanoseconds => " ns",
