@@ -64,6 +64,8 @@ pub mod lpcr {
 
 /// HFSCR: the facilities whose state is saved with a vCPU: FP, VEC and VSX, DSCR, BHRB, TAR.
 pub const FACILITIES: u64 = 0x117;
+/// Ticks that a guest's timebase differs from the machine's are a multiple of this: TBU40 sets the upper 40 bits only.
+pub const TB_OFFSET_UNIT: u64 = 1 << 24;
 /// Ticks of waiting time that make an `Entry` exit, so that `vpa` can tell the guest.
 pub const STOLEN_NOTE: u64 = 51_200;
 
@@ -170,6 +172,11 @@ pub struct Vcpu {
     pub exit_routes: [Cell<u8>; 16],
     /// The same for hypercalls.
     pub hypercall_routes: [Cell<u8>; ROUTED_HYPERCALLS],
+    /// The same for the fast path, which finds none if the guest has a timebase of its own: the slow path
+    /// puts that away and brings it back.
+    pub fast_exit_routes: [Cell<u8>; 16],
+    /// The same for hypercalls.
+    pub fast_hypercall_routes: [Cell<u8>; ROUTED_HYPERCALLS],
     /// Wakes an idle vCPU when its decrementer expires.
     pub timer: Timer,
     /// Endpoints (badged capabilities).
@@ -249,6 +256,23 @@ fn check_interrupt(words: &[u64; 4]) -> Result<(), u64> {
 }
 
 impl<'k, M: Machine> Kernel<'k, M> {
+    /// Whether the guest's timebase is not the machine's.
+    fn has_own_time(&self, v: &Vcpu) -> bool {
+        v.spr[register::TB_OFFSET - register::SRR0].get() != 0
+    }
+
+    /// Shows the fast path the routes, or that there are none.
+    fn route_fast_path(&self, v: &Vcpu) {
+        let shown = !self.has_own_time(v);
+        let all = |routes: &[Cell<u8>], fast: &[Cell<u8>]| {
+            for (fast, route) in fast.iter().zip(routes) {
+                fast.set(if shown { route.get() } else { 0 });
+            }
+        };
+        all(&v.exit_routes, &v.fast_exit_routes);
+        all(&v.hypercall_routes, &v.fast_hypercall_routes);
+    }
+
     fn spr(&self, v: &'k Vcpu, index: usize) -> &'k Cell<u64> {
         &v.spr[(index - register::SRR0) % SPRS]
     }
@@ -311,6 +335,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
                     return Err(SysError::InvalidArgument(0).into());
                 };
                 v.hypercall_routes[i].set(route);
+                self.route_fast_path(v);
             }
             L::VCPURouteExit => {
                 let (exit, route) = (self.arg(args, 0)?, self.route_arg(args, 1)?);
@@ -318,6 +343,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
                     return Err(SysError::InvalidArgument(0).into());
                 }
                 v.exit_routes[exit as usize & 15].set(route);
+                self.route_fast_path(v);
             }
             L::VCPUReadRegisters => return self.read_vcpu(r, t, args),
             L::VCPUWriteRegisters => self.write_vcpu(r, t, args)?,
@@ -947,6 +973,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 v.ready_ticks.get(),
                 v.dispatch_reason.replace(dispatch::NONE),
                 self.core.id.get(),
+                self.spr(v, register::TB_OFFSET).get(),
             ];
             self.exit_of(t, v, GuestExit::Entry, &words);
             return false;
@@ -970,8 +997,9 @@ impl<'k, M: Machine> Kernel<'k, M> {
             }
         }
         v.lpcr.set(mode);
-        // While the line is up, each entry decides anew how it is told.
-        v.attention.set(v.line.get());
+        // While the line is up, each entry decides anew how it is told. A timebase of its own is the slow path's.
+        v.attention
+            .set(v.line.get() | u64::from(self.has_own_time(v)));
         true
     }
 
@@ -1094,8 +1122,16 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 register::CIABR if value & 3 == 3 => 0,
                 register::CIABR => value,
                 register::HFSCR => value & FACILITIES,
+                // What the register behind it can do (SPEC 3.9).
+                register::TB_OFFSET => {
+                    value.wrapping_add(TB_OFFSET_UNIT - 1) & !(TB_OFFSET_UNIT - 1)
+                }
                 _ => value,
             });
+            if first + i == register::TB_OFFSET {
+                v.attention.set(1);
+                self.route_fast_path(v);
+            }
         }
         Ok(())
     }

@@ -5,6 +5,9 @@
 //! PD could read or that interrupts of a PD destroy; those that user mode can read become 0. FP, VEC, VSX,
 //! the SLB, SPRG0-2, TAR, DSCR and PSPB stay in the core ([`switch_resident`]): a PD runs with
 //! MSR[FP,VEC,VSX] = 0, FSCR = 0 and radix translation, which does not consult the SLB.
+//!
+//! A guest whose timebase is not the machine's ([`register::TB_OFFSET`]) has it only inside: the slow ways in and out change
+//! it, and its vCPUs take no others.
 
 use super::spr::{self, PPR, VRSAVE};
 use crate::board;
@@ -119,7 +122,7 @@ guest_exit_hsrr:
     beq fast_exit
     cmpdi 4, 0xe20
     beq fast_exit
-    JUMP exception_from_vcpu
+    JUMP guest_left
 
 // Hypercall, or system call with LEV=1 of the guest's user mode. r13 = Core, HSPRG1 = r13, scratch 0 =
 // r12, scratch 2 = CR.
@@ -139,7 +142,7 @@ guest_system_call:
     b fast_exit
     .globl guest_exit_slow
 guest_exit_slow:
-    JUMP exception_from_vcpu
+    JUMP guest_left
 
 // Enters the guest of the current thread. r11 = VCPU, r12 = TCB, r13 = Core. The VCPU is resident.
     .globl enter_guest
@@ -216,10 +219,46 @@ enter_guest:
 
     .section .text.guest, "ax", @progbits
     .p2align 2
+// Sets the upper 40 bits of the timebase to those of \new, whose others are those of the timebase when \old was read, and goes
+// on at \done. The lower 24 bits may begin anew meanwhile.
+.macro SET_TIMEBASE new, old, scratch, done
+    mtspr {TBU40}, \new
+    mfspr \scratch, {TB}
+    clrldi \scratch, \scratch, 40
+    clrldi \old, \old, 40
+    cmpld \scratch, \old
+    bge+ \done
+    addis \new, \new, 0x100
+    mtspr {TBU40}, \new
+    b \done
+.endm
+
+// Out of a guest, with everything saved. r3 = Core, r4 = vector, r5 = [H]SRR1, r14 = VCPU. If its timebase is its own, the
+// machine's comes back, and the decrementer's deadline is in that.
+guest_left:
+    ld 15, {V_TB_OFFSET}(14)
+    cmpdi 15, 0
+    bne- 1f
     .globl exception_from_vcpu
 exception_from_vcpu:
     bl {kernel_guest_exception}
     b return_to_current
+1:  ld 16, {V_DEC}(14)
+    subf 16, 15, 16
+    std 16, {V_DEC}(14)
+    mfspr 16, {TB}
+    subf 17, 15, 16
+    SET_TIMEBASE 17, 16, 15, exception_from_vcpu
+
+// The other way. r10 = offset, r11 = VCPU, r12 = TCB, r13 = Core.
+    .globl guest_time_begins
+guest_time_begins:
+    ld 3, {V_DEC}(11)
+    add 3, 3, 10
+    std 3, {V_DEC}(11)
+    mfspr 4, {TB}
+    add 5, 4, 10
+    SET_TIMEBASE 5, 4, 3, guest_time_begun
 
 // r3 = 64 VSRs (16 bytes each), FPSCR, VSCR. FP, VEC and VSX are available.
     .globl guest_vsx_save
@@ -300,6 +339,7 @@ guest_vsx_restore:
     V_VRSAVE = const vcpu_spr(register::VRSAVE),
     V_PPR = const vcpu_spr(register::PPR),
     V_PIDR = const vcpu_spr(register::PIDR),
+    V_TB_OFFSET = const vcpu_spr(register::TB_OFFSET),
     VSR = const offset_of!(Vcpu, vsr),
     FPSCR = const offset_of!(Vcpu, fpscr),
     VSCR = const offset_of!(Vcpu, vscr),
@@ -310,6 +350,7 @@ guest_vsx_restore:
     HSRR1 = const spr::HSRR1,
     DEC = const spr::DEC,
     TB = const spr::TB,
+    TBU40 = const spr::TBU40,
     DAR = const spr::DAR,
     DSISR = const spr::DSISR,
     PIDR = const spr::PIDR,

@@ -21,6 +21,8 @@ pub const HFSCR: u32 = 190;
 pub const VRSAVE: u32 = 256;
 /// Timebase.
 pub const TB: u32 = 268;
+/// Upper 40 bits of the timebase, for writing; the others stay.
+pub const TBU40: u32 = 286;
 /// Hypervisor scratch 0: this core's `Core`.
 pub const HSPRG0: u32 = 304;
 /// Hypervisor scratch 1: r13 while a vector runs.

@@ -262,7 +262,12 @@ return_to_current:
     .endr
     ld 12, {GPR} + 8*12(12)
     rfid
-9:  li 10, enter_guest_low@l
+9:  ld 10, {V_TB_OFFSET}(11)
+    cmpdi 10, 0
+    bne- guest_time_begins
+    .globl guest_time_begun
+guest_time_begun:
+    li 10, enter_guest_low@l
     mtctr 10
     bctr
 // Idle: wait with interrupts on. PSSCR = 0: nothing is lost, and the interrupt is taken at once.
@@ -309,6 +314,7 @@ exception_from_idle:
     PID = const offset_of!(Tcb, pid),
     KIND = const offset_of!(Tcb, kind),
     VCPU = const offset_of!(Tcb, vcpu),
+    V_TB_OFFSET = const super::guest::vcpu_spr(partita_abi::vcpu_register::TB_OFFSET),
     GPR = const offset_of!(Context, gpr),
     PC = const offset_of!(Context, pc),
     MSR = const offset_of!(Context, msr),

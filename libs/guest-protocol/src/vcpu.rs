@@ -15,6 +15,12 @@ pub const RESET: u64 = 4;
 /// yield count in its VPA (all ones if none is bound).
 pub const TIMES: u64 = 5;
 
+/// Word: the ONE_REG id of a register that the guest as a whole has: `partita_papr::onereg::TB_OFFSET`. Answer: its value.
+pub const GET_REGISTER: u64 = 6;
+/// Words: such an id, and its new value. All vCPUs are paused or stopped, else [`REFUSED`]. The timebase's distance
+/// from the machine's is rounded up to a multiple of 2^24 ticks.
+pub const SET_REGISTER: u64 = 7;
+
 /// All that was asked for has come to pass.
 pub const PAUSED: u64 = 1;
 /// Not yet.
@@ -24,3 +30,5 @@ pub const NOT_YET: u64 = 0;
 pub const NO_VCPU: u64 = 1;
 /// Label: the guest cannot be started; the console says why.
 pub const CANNOT_START: u64 = 2;
+/// Label: a vCPU runs.
+pub const REFUSED: u64 = 3;

@@ -68,6 +68,7 @@ const fn number(register: Register) -> usize {
         Register::Sprg0 => register::SPRG0,
         Register::Ciabr => register::CIABR,
         Register::Hfscr => register::HFSCR,
+        Register::TbOffset => register::TB_OFFSET,
     }
 }
 
@@ -131,7 +132,7 @@ impl<F: Fn()> Machine for Host<F> {
             .map_err(|_| Refused)
     }
 
-    /// LPCR and HFSCR are the guest's as a whole and stay.
+    /// LPCR, HFSCR and the distance of the timebase are the guest's as a whole and stay.
     fn write_start_state(&mut self, vcpu: VcpuId, state: StartState) -> Result<(), Refused> {
         let mut values = [0; register::COUNT];
         values[register::R3] = state.r3;

@@ -15,6 +15,7 @@ use partita_guest_protocol::vcpu as protocol;
 use partita_guest_protocol::{answer, power, symbol};
 use partita_papr::hcall::number::*;
 use partita_papr::hcall::status::H_HARDWARE;
+use partita_papr::onereg::TB_OFFSET;
 use partita_serial::{Client, Console};
 use partita_vcpu::{
     Config, Instance, Machine, PartitionMode, Pause, Platform, PowerEvent, ReplyAction, VcpuId,
@@ -216,6 +217,9 @@ impl<F: Fn()> HandlerImpl<F> {
         if label == protocol::RESET {
             return self.reset_for_operator();
         }
+        if matches!(label, protocol::GET_REGISTER | protocol::SET_REGISTER) {
+            return self.register(label == protocol::SET_REGISTER, words[0], words[1]);
+        }
         let Some(vcpu) = self.platform.vcpu(words[0]) else {
             return FastReply::new(protocol::NO_VCPU, []);
         };
@@ -244,6 +248,17 @@ impl<F: Fn()> HandlerImpl<F> {
             }
             _ => FastReply::new(answer::INVALID, []),
         }
+    }
+
+    /// Reads or writes a register of the whole guest.
+    fn register(&mut self, set: bool, id: u64, value: u64) -> FastReply {
+        if id != TB_OFFSET {
+            return FastReply::new(answer::INVALID, []);
+        }
+        if set && self.platform.set_tb_offset(value).is_err() {
+            return FastReply::new(protocol::REFUSED, []);
+        }
+        FastReply::new(answer::OK, [self.platform.tb_offset()])
     }
 
     fn reset_for_operator(&mut self) -> FastReply {

@@ -102,9 +102,9 @@ impl Handler for HandlerImpl {
         if msg_info.label() == GuestExit::Entry as u64
             && let Some(vcpu) = self.server.vcpu(child.index() as u64)
         {
-            let [pc, msr, stolen, dispatch, core, ..] = mrs;
+            let [pc, msr, stolen, dispatch, core, tb_offset, ..] = mrs;
             let entry = Entry {
-                timebase: sel4::arch::timebase(),
+                timebase: sel4::arch::timebase().wrapping_add(tb_offset),
                 pc,
                 msr,
                 stolen,

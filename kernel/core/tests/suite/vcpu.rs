@@ -495,6 +495,51 @@ fn vcpu0108_facilities_whose_state_is_not_saved_stay_closed() {
     assert_eq!(g.register(register::HFSCR), 3);
 }
 
+/// SPEC 5.3, 3.9: only the slow ways in and out change the timebase, so the fast ones find nothing to do.
+#[test]
+fn vcpu0113_a_guest_with_a_timebase_of_its_own_has_no_fast_ways() {
+    let g = Guest::new();
+    g.invoke(L::VCPURouteHypercall, &[0x64, 0]);
+    g.invoke(L::VCPURouteExit, &[GuestExit::DataStorage as u64, 0]);
+    let v = g.object();
+    let shown = || {
+        let bytes = v.fast_hypercall_routes.iter().chain(&v.fast_exit_routes);
+        bytes.map(core::cell::Cell::get).collect::<Vec<_>>()
+    };
+    let all = v.hypercall_routes.iter().chain(&v.exit_routes);
+    let routes: Vec<u8> = all.map(core::cell::Cell::get).collect();
+    assert!(routes.iter().any(|route| *route != 0));
+    assert_eq!(shown(), routes);
+    let set = |offset: u64| {
+        g.invoke(
+            L::VCPUWriteRegisters,
+            &[register::TB_OFFSET as u64, 1, offset],
+        );
+        g.register(register::TB_OFFSET)
+    };
+    assert_eq!(set(1), 1 << 24, "rounded up");
+    assert_eq!(set(u64::MAX), 0);
+    assert_eq!(shown(), routes);
+    assert_eq!(set(3 << 40), 3 << 40);
+    assert!(shown().iter().all(|route| *route == 0));
+    // A route that is set meanwhile shows when the timebase is the machine's again.
+    g.invoke(L::VCPURouteHypercall, &[0x64, u64::MAX]);
+    assert!(shown().iter().all(|route| *route == 0));
+    g.invoke(L::VCPUResume, &[]);
+    g.run();
+    assert_eq!(g.state(), S::Running);
+    assert_eq!(v.attention.get(), 1, "also with nothing else to do");
+    g.invoke(L::VCPURequestEntry, &[0]);
+    g.run();
+    g.exit(GuestExit::Entry);
+    assert_eq!(g.rig.mr(g.server.t, 5), 3 << 40, "vpa is told");
+    g.answer(ReplyAction::Stop, &[]);
+    assert_eq!(set(0), 0);
+    let all = v.hypercall_routes.iter().chain(&v.exit_routes);
+    assert_eq!(shown(), all.map(core::cell::Cell::get).collect::<Vec<_>>());
+    assert_ne!(shown(), routes);
+}
+
 #[test]
 fn vcpu0120_the_end_of_its_budget_is_a_timeout_fault() {
     let g = Guest::running();

@@ -33,6 +33,8 @@ pub enum Register {
     Ciabr,
     /// Hypervisor facility status and control; the kernel keeps the facilities it does not allow.
     Hfscr,
+    /// Guest's timebase minus the machine's, ticks; the kernel rounds it up to a multiple of 2^24.
+    TbOffset,
 }
 
 /// Where a vCPU starts: every register that is not named is 0.
@@ -111,7 +113,7 @@ pub trait Machine {
     fn inject(&mut self, vcpu: VcpuId, interrupt: Interrupt) -> Result<(), Refused>;
     /// Changes a mode of the whole guest; complete before it returns.
     fn set_partition_mode(&mut self, mode: PartitionMode) -> Result<(), Refused>;
-    /// The guest's timebase.
+    /// The machine's timebase, ticks.
     fn timebase(&mut self) -> u64;
     /// The vCPU's yield count, if it has a VPA.
     fn yield_count(&mut self, vcpu: VcpuId) -> Option<u32>;

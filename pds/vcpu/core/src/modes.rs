@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Modes and debug registers (SPEC 2.5), and register writes that wait for the `Paused` exit.
 
-use crate::machine::{GuestMemory, Machine, PartitionMode, Register};
+use crate::machine::{GuestMemory, Machine, PartitionMode, Refused, Register};
 use crate::platform::Platform;
 use crate::reply::{ReplyAction, Words};
 use crate::state::{VcpuId, deferred};
@@ -86,6 +86,41 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
         state.deferred.fetch_or(what, Ordering::AcqRel);
         let _ = self.machine.pause(caller);
         ReplyAction::RESUME
+    }
+
+    /// Guest's timebase minus the machine's, ticks (two's complement): KVM_REG_PPC_TB_OFFSET.
+    pub fn tb_offset(&self) -> u64 {
+        self.shared.vm.tb_offset.load(Ordering::Acquire)
+    }
+
+    /// The guest's timebase.
+    pub(crate) fn timebase(&mut self) -> u64 {
+        let offset = self.tb_offset();
+        self.machine.timebase().wrapping_add(offset)
+    }
+
+    /// Gives the timebase of all vCPUs another distance from the machine's, which is rounded up to a multiple
+    /// of 2^24 (SPEC 3.9). All are paused or stopped; if one is not, none is changed.
+    pub fn set_tb_offset(&mut self, offset: u64) -> Result<(), Refused> {
+        let before = self.tb_offset();
+        let count = self.shared.vcpus.len() as u32;
+        for number in 0..count {
+            let changed = self.write_tb_offset(VcpuId(number), offset);
+            if changed.is_err() {
+                for done in 0..number {
+                    let _ = self.write_tb_offset(VcpuId(done), before);
+                }
+                return changed;
+            }
+        }
+        let now = self.machine.read_register(VcpuId(0), Register::TbOffset)?;
+        self.shared.vm.tb_offset.store(now, Ordering::Release);
+        Ok(())
+    }
+
+    fn write_tb_offset(&mut self, vcpu: VcpuId, offset: u64) -> Result<(), Refused> {
+        self.machine
+            .write_register(vcpu, Register::TbOffset, offset)
     }
 
     /// Writes what was deferred for a paused vCPU. What the kernel refuses is dropped: the vCPU is

@@ -27,6 +27,8 @@ pub struct VmState {
     pub(crate) joined: AtomicU64,
     /// Guest's clock minus the host's, seconds (two's complement).
     pub(crate) clock_offset: AtomicU64,
+    /// Guest's timebase minus the machine's, ticks (two's complement), of all vCPUs.
+    pub(crate) tb_offset: AtomicU64,
 }
 
 /// RTAS state of a vCPU.

@@ -188,7 +188,7 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
     #[inline(never)]
     pub(crate) fn h_xirr_x(&mut self, caller: VcpuId) -> ReplyAction {
         match self.accept(caller) {
-            Some(xirr) => ReplyAction::words(Words::two(xirr, self.machine.timebase())),
+            Some(xirr) => ReplyAction::words(Words::two(xirr, self.timebase())),
             None => ReplyAction::status(H_PARAMETER),
         }
     }

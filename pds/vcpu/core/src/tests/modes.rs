@@ -125,3 +125,36 @@ fn h_get_cpu_characteristics_and_h_random() {
     let random = answer(&mut platform, BOOT, H_RANDOM, &[]);
     assert_eq!(random, (H_SUCCESS, vec![0x1234_5678_9abc_def0]));
 }
+
+/// SPEC 3.9: one distance for the whole guest, or none is changed.
+#[test]
+fn the_timebase_of_all_vcpus_is_moved_together() {
+    let guest = Guest::new();
+    let mut platform = guest.instance(0);
+    let offsets = || {
+        guest
+            .world
+            .borrow()
+            .vcpus
+            .iter()
+            .map(|v| v.tb_offset)
+            .collect::<Vec<_>>()
+    };
+    guest.world.borrow_mut().vcpus[0].out = false;
+    assert!(platform.set_tb_offset(1 << 30).is_err(), "vCPU 0 runs");
+    assert!(offsets().iter().all(|offset| *offset == 0));
+    guest.world.borrow_mut().vcpus[0].out = true;
+    assert!(platform.set_tb_offset((1 << 30) + 1).is_ok());
+    let rounded = (1 << 30) + (1 << 24);
+    assert!(offsets().iter().all(|offset| *offset == rounded));
+    assert_eq!(platform.tb_offset(), rounded);
+    guest.world.borrow_mut().vcpus[1].out = false;
+    assert!(platform.set_tb_offset(5 << 30).is_err(), "vCPU 1 runs");
+    assert!(offsets().iter().all(|offset| *offset == rounded));
+    assert_eq!(platform.tb_offset(), rounded);
+    // Hypercalls answer the guest's time.
+    status(&mut platform, BOOT, H_CPPR, &[0xff]);
+    status(&mut platform, BOOT, H_IPI, &[0, 4]);
+    let (_, words) = answer(&mut platform, BOOT, H_XIRR_X, &[0]);
+    assert_eq!(words[1], 0x7e57 + rounded);
+}

@@ -28,6 +28,7 @@ pub struct FakeVcpu {
     pub sprg0: u64,
     pub ciabr: u64,
     pub hfscr: u64,
+    pub tb_offset: u64,
     pub started: Option<StartState>,
     pub injected: Option<Interrupt>,
     pub yield_count: Option<u32>,
@@ -62,6 +63,7 @@ impl Machine for Fake {
             Register::Sprg0 => vcpu.sprg0,
             Register::Ciabr => vcpu.ciabr,
             Register::Hfscr => vcpu.hfscr,
+            Register::TbOffset => vcpu.tb_offset,
         })
     }
     fn write_register(
@@ -80,6 +82,8 @@ impl Machine for Fake {
             Register::Sprg0 => vcpu.sprg0 = value,
             Register::Ciabr => vcpu.ciabr = value,
             Register::Hfscr => vcpu.hfscr = value,
+            // As the kernel rounds it.
+            Register::TbOffset => vcpu.tb_offset = value.wrapping_add(0xff_ffff) & !0xff_ffff,
         }
         Ok(())
     }
