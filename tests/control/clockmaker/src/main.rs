@@ -37,11 +37,10 @@ mod pd {
         // both access it with volatile and atomic accesses only.
         let console = unsafe { SharedMemoryRef::new(console) };
         let mut client = Client::new(console, || Channel::new(channel::SERIAL).notify());
-        // Without its console nobody hears it, and the test fails.
-        let _ = match jumps() {
-            Ok(()) => writeln!(client, "clockmaker: {JUMPS} jumps"),
-            Err((what, value)) => writeln!(client, "clockmaker: {what}: {value:#x}: WRONG"),
-        };
+        // If all is well the guest says so, which waits for the last jump.
+        if let Err((what, value)) = jumps() {
+            let _ = writeln!(client, "clockmaker: {what}: {value:#x}: WRONG");
+        }
         NullHandler::new()
     }
 
