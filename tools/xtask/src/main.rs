@@ -64,7 +64,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Build a system and boot it on QEMU (Ctrl-A X ends it).
+    /// Build a system and boot it on QEMU.
+    ///
+    /// Ctrl-A X ends QEMU, Ctrl-A C shows and hides its monitor. Where there are several guests, Ctrl-] and a digit
+    /// choose whose terminal is shown, and Ctrl-] ? lists them.
     Run(Box<RunArgs>),
     /// Build bootable images.
     Build(BuildArgs),

@@ -349,7 +349,7 @@ fn kernel(cache: &Cache, choice: Option<&str>) -> Result<PathBuf> {
 /// Fails with [`Error::GuestStatus`] unless it ends with 0.
 pub fn exec(workspace: &Workspace, machine: &Machine, bound: Option<Duration>) -> Result<()> {
     let log = workspace.target.join("guest/console.log");
-    let session = machine.watched(&log)?;
+    let session = machine.booted(&log)?;
     let bound = bound.unwrap_or(BOUND);
     match console::follow(
         session,
