@@ -2,9 +2,9 @@
 //! The guest's first file system: busybox and a script that runs a command or a shell, and then
 //! powers off.
 
-use super::console;
 use super::cpio::Archive;
 use super::packages::GuestFile;
+use super::parser;
 use crate::error::{At, Error, Result, read_bytes};
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -82,8 +82,8 @@ fn script(has_command: bool) -> String {
              printf '\\n%s %d\\n' '{end}' $?\n\
              # Waits until all output is out.\n\
              stty opost\n",
-            begin = console::BEGIN,
-            end = console::END,
+            begin = parser::BEGIN,
+            end = parser::END,
         )
     } else {
         "# A session of its own with the console as its terminal: job control and Ctrl-C work.\n\
@@ -152,7 +152,7 @@ mod tests {
     fn with_a_command() {
         let archive = make(b"program", Some("echo it's me"), None, &[]).unwrap();
         assert!(holds(&archive, "echo it's me\n"));
-        assert!(holds(&archive, console::BEGIN));
+        assert!(holds(&archive, parser::BEGIN));
         assert!(!holds(&archive, "setsid"));
     }
 
@@ -160,7 +160,7 @@ mod tests {
     fn without_a_command_there_is_a_shell() {
         let archive = make(b"program", None, None, &[]).unwrap();
         assert!(holds(&archive, "setsid -c sh"));
-        assert!(!holds(&archive, console::BEGIN));
+        assert!(!holds(&archive, parser::BEGIN));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod description;
 mod fetch;
 mod initramfs;
 mod packages;
+mod parser;
 mod spread;
 mod xml;
 
