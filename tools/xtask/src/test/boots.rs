@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// An image, and what it was made of; or why there is none.
 type Built = (Subject, std::result::Result<Image, String>);
@@ -107,6 +108,7 @@ impl<'a, 'b> Boots<'a, 'b> {
         if ready.is_empty() {
             return Ok(());
         }
+        self.record.start();
         let step = Step::new(name);
         let failures = tally.failures.len();
         // Several cores run in wall time: such a machine needs host processors of its own.
@@ -129,8 +131,9 @@ impl<'a, 'b> Boots<'a, 'b> {
                     }
                     step.detail(job.name.clone());
                     let log = log_path(&self.logs, &job.name, run);
+                    let clock = Instant::now();
                     let (verdict, tail) = judge::boot(job, machine, &log);
-                    report(&step, job, run, &verdict, &tail);
+                    report(&step, job, run, clock.elapsed(), &verdict, &tail);
                     // Of the runs after the first, only what went wrong is of interest.
                     if run > 1 && verdict.failures.is_empty() {
                         remove_log(&log);
@@ -276,16 +279,19 @@ fn remove_log(log: &Path) {
     }
 }
 
-fn report(step: &Step, job: &Job, run: usize, verdict: &Verdict, tail: &str) {
+fn report(step: &Step, job: &Job, run: usize, time: Duration, verdict: &Verdict, tail: &str) {
     let name = match run {
         1 => job.name.clone(),
         _ => format!("{}, run {run}", job.name),
     };
+    let (passed, seconds) = (verdict.passed, time.as_secs_f32());
     if verdict.failures.is_empty() {
-        step.line(&format!("      ok {name} ({} passed)", verdict.passed));
+        step.line(&format!(
+            "      ok {name} ({passed} passed, {seconds:.1} s)"
+        ));
         return;
     }
-    step.line(&format!("  FAILED {name}"));
+    step.line(&format!("  FAILED {name} ({seconds:.1} s)"));
     for (test, why) in &verdict.failures {
         step.line(&format!("         {test}: {why}"));
     }

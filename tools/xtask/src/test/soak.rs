@@ -29,7 +29,7 @@ pub fn length(text: &str) -> std::result::Result<Duration, String> {
 /// What has come of each test. It is kept in a file too, which is complete after every run.
 pub struct Record {
     file: PathBuf,
-    clock: Instant,
+    clock: Option<Instant>,
     report: Report,
 }
 
@@ -69,7 +69,7 @@ impl Record {
         let started = program("date", &["-u", "+%Y-%m-%dT%H:%MZ"]);
         Self {
             file: workspace.target.join("test-logs/soak.json"),
-            clock: Instant::now(),
+            clock: None,
             report: Report {
                 commit: commit.unwrap_or_else(|| "unknown".into()),
                 started: started.unwrap_or_default(),
@@ -81,9 +81,14 @@ impl Record {
         }
     }
 
+    /// The first boot comes now: the time to build its image does not count.
+    pub fn start(&mut self) {
+        self.clock.get_or_insert_with(Instant::now);
+    }
+
     /// Time since the start.
     pub fn age(&self) -> Duration {
-        self.clock.elapsed()
+        self.clock.map_or(Duration::ZERO, |clock| clock.elapsed())
     }
 
     /// How often a test has run.
