@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use guest_support::hypercall::hypercall;
 use guest_support::machine::{mtspr, spr, timebase};
 use guest_support::papr::hcall::number::{H_CPPR, H_IPI};
+use guest_support::trap::EXTERNALS;
 use guest_support::{Outcome, println, trap};
 
 /// Round trips, of which the shortest counts; so many are made before.
@@ -32,12 +33,19 @@ pub fn round_trip(name: &str) -> Outcome {
     hypercall(H_CPPR, [0xff]);
     ANSWERS.store(true, SeqCst);
     let mut best = u64::MAX;
+    let before = EXTERNALS.load(SeqCst);
     for round in 0..WARM + ROUNDS {
         if round == WARM {
             begin(name);
         }
-        // The other one is asleep again.
-        pause();
+        // Both interrupts of the round before have ended: what ends one would take the next away. And the other
+        // vCPU is asleep again.
+        loop {
+            pause();
+            if EXTERNALS.load(SeqCst) >= before + 2 * round {
+                break;
+            }
+        }
         BACK.store(0, SeqCst);
         let start = timebase();
         hypercall(H_IPI, [1, PRIORITY]);

@@ -38,8 +38,8 @@ mod program {
         // What the rows are called, and which there are, depends on the machine.
         match guest.argument("cores") {
             Some("2") => {
-                together::all(guest)?;
-                interrupts::round_trip("h-ipi-to-handler-2")
+                interrupts::round_trip("h-ipi-to-handler-2")?;
+                together::all(guest)
             }
             _ => interrupts::round_trip("h-ipi-to-handler"),
         }
