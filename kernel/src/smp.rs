@@ -17,8 +17,12 @@ use partita_kernel_lock::{CoreLock, TicketLock, lock_all, unlock_all};
 
 static LOCKS: [CoreLock; MAX_CORES] = [const { CoreLock::new() }; MAX_CORES];
 /// Locks of hash page tables, by LPID: for cores that hold only their own lock.
-static TABLE_LOCKS: [TicketLock; limits::MAX_LPIDS] =
-    [const { TicketLock::new() }; limits::MAX_LPIDS];
+static TABLE_LOCKS: [Line<TicketLock>; limits::MAX_LPIDS] =
+    [const { Line(TicketLock::new()) }; limits::MAX_LPIDS];
+
+/// Something with a cache line of its own: different tables are different cores' business.
+#[repr(align(128))]
+struct Line<T>(T);
 
 /// Real address of the [`Core`] of the core that is being started; 0: one that comes now is too late.
 pub static STARTING: AtomicU64 = AtomicU64::new(0);
@@ -107,7 +111,7 @@ extern "C" fn smp_local_syscall(core: &Core) -> bool {
     }
     let table = k
         .local_table()
-        .and_then(|lpid| TABLE_LOCKS.get(lpid as usize));
+        .and_then(|lpid| Some(&TABLE_LOCKS.get(lpid as usize)?.0));
     let done = match table {
         Some(table) => {
             // Its holder waits for nothing.

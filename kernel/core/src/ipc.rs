@@ -179,15 +179,19 @@ impl<M: Machine> Kernel<'_, M> {
         blocking: bool,
     ) {
         let r = self.at(receiver);
-        if let Some(reply) = reply
-            && let Some(other) = self.at(reply).tcb.get()
-            && other != receiver
-        {
-            // The reply object is taken from whoever waits with it or for it.
-            self.cancel_ipc(other, true);
-            self.give_back_time(other);
+        if let Some(reply) = reply {
+            let object = self.at(reply);
+            if let Some(other) = object.tcb.get()
+                && other != receiver
+            {
+                // The reply object is taken from whoever waits with it or for it.
+                self.cancel_ipc(other, true);
+                self.give_back_time(other);
+            }
+            object.home.set(r.core.get());
         }
         if let Some(ntfn) = r.bound_notification.get() {
+            self.at(ntfn).home.set(r.core.get());
             if self.take_signal(receiver, ntfn) {
                 return;
             }

@@ -64,6 +64,10 @@ impl<M: Machine> Kernel<'_, M> {
         match args.label {
             InvocationLabel::IRQAckIRQ => {
                 irq.pending_ack.set(0);
+                let here = self.core.id.get();
+                if irq.core.get() != here && self.m.irq_route_here(irq.source.get()) {
+                    irq.core.set(here);
+                }
                 self.m.irq_ack(irq.source.get());
             }
             InvocationLabel::IRQSetIRQHandler => {
@@ -219,7 +223,14 @@ impl<M: Machine> Kernel<'_, M> {
             }
             InvocationLabel::PlatformSetTime => {
                 let (date, time) = (self.arg(args, 0)?, self.arg(args, 1)?);
-                if !self.m.write_clock(date, time) {
+                // Firmware may be busy for long.
+                let accepted = loop {
+                    match self.m.write_clock(date, time) {
+                        Some(accepted) => break accepted,
+                        None => self.preemption_point()?,
+                    }
+                };
+                if !accepted {
                     return Err(SysError::InvalidArgument(0).into());
                 }
             }

@@ -13,7 +13,7 @@ pub struct Irq {
     pub source: Cell<u64>,
     /// 1 while an IRQ handler capability exists.
     pub used: Cell<u64>,
-    /// Core that it is routed to.
+    /// Core that it is routed to: that of the thread that acknowledged it last.
     pub core: Cell<u64>,
     /// 1 from the interrupt until Ack.
     pub pending_ack: Cell<u64>,

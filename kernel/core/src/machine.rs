@@ -58,6 +58,10 @@ pub trait Machine {
     /// `level` is true for a level-sensitive source.
     fn irq_configure(&self, irq: u64, core: usize, level: bool) -> bool;
 
+    /// Routes a configured source to this core, as it is (masked, pending or ready). False if that is not
+    /// possible: then it stays where it was.
+    fn irq_route_here(&self, irq: u64) -> bool;
+
     /// Masks a source.
     fn irq_mask(&self, irq: u64);
 
@@ -82,8 +86,9 @@ pub trait Machine {
     /// OPAL real-time clock: (year_month_day, hour_minute_second_ms), BCD as OPAL_RTC_READ gives it.
     fn read_clock(&self) -> Option<(u64, u64)>;
 
-    /// Sets the real-time clock, arguments as `read_clock` returns them. False if firmware refuses.
-    fn write_clock(&self, year_month_day: u64, hour_minute_second_ms: u64) -> bool;
+    /// Sets the real-time clock, arguments as `read_clock` returns them. False if firmware refuses, `None` if it
+    /// is busy.
+    fn write_clock(&self, year_month_day: u64, hour_minute_second_ms: u64) -> Option<bool>;
 
     /// The instruction storage of `[addr, addr + size)` was written: make it fetchable (dcbst, icbi).
     fn sync_instructions(&self, addr: u64, size: u64);

@@ -55,6 +55,7 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Waits for a notification (seL4: receiveSignal).
     pub(crate) fn wait(&self, t: Ref<Tcb>, ntfn_ref: Ref<Notification>, blocking: bool) {
+        self.at(ntfn_ref).home.set(self.at(t).core.get());
         if self.take_signal(t, ntfn_ref) {
             return;
         }

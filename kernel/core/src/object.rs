@@ -353,8 +353,12 @@ pub struct Notification {
     pub bound_tcb: Link<Tcb>,
     /// Scheduling context that a passive thread runs on when it is signalled.
     pub sched_context: Link<SchedContext>,
+    /// Core whose fast path may use it: that of the thread that waited for it last, or received while it
+    /// was bound to it.
+    pub home: Cell<u64>,
 }
 impl Object for Notification {}
+const _: () = assert!(size_of::<Notification>() <= 64);
 
 /// State of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -381,8 +385,11 @@ pub struct Reply {
     pub sched_context: Link<SchedContext>,
     /// 1 if the answer may carry capabilities.
     pub can_grant: Cell<u64>,
+    /// Core whose fast path may take it while it is nobody's: that of the thread that received with it last.
+    pub home: Cell<u64>,
 }
 impl Object for Reply {}
+const _: () = assert!(size_of::<Reply>() <= 64);
 
 /// Scheduling context: 256 bytes.
 #[repr(C)]
@@ -490,8 +497,8 @@ pub mod entry {
 /// Priorities of a core.
 pub const PRIORITIES: usize = 256;
 
-/// What belongs to one core. The first fields are known to the assembly of the arch shell.
-#[repr(C)]
+/// What belongs to one core, in cache lines of its own. The first fields are known to the assembly of the arch shell.
+#[repr(C, align(128))]
 pub struct Core {
     /// Scratch of the vectors.
     pub scratch: [Cell<u64>; 8],

@@ -879,9 +879,15 @@ impl<'k, M: Machine> Kernel<'k, M> {
         }
     }
 
+    /// Wakes an idle or stopped vCPU. One that runs is told at once, by a doorbell if another core runs it: it leaves
+    /// the guest and looks at what has changed; and its next sleep or stop is none.
     fn kick_vcpu(&self, v: &Vcpu, t: Ref<Tcb>) {
         match v.rest.get() {
-            rest::NONE => v.latch.set(1),
+            rest::NONE => {
+                v.latch.set(1);
+                v.attention.set(1);
+                self.nudge(t);
+            }
             _ if v.pause.get() == pause::PAUSED => v.latch.set(1),
             _ => self.end_rest(v, t),
         }

@@ -108,8 +108,9 @@ impl Default for TicketLock {
     }
 }
 
-/// A core's lock, and what it and the others tell each other. All zeros is a core in the kernel.
-#[repr(C)]
+/// A core's lock, and what it and the others tell each other, in a cache line of its own. All zeros is a core in the
+/// kernel.
+#[repr(C, align(128))]
 #[derive(Debug)]
 pub struct CoreLock {
     /// Protects what belongs to the core.

@@ -380,7 +380,10 @@ fast_clear:
 
 // The notification must have nothing to deliver, and the thread must not run on its time (that is in
 // the check of the call stack).
-6:  ld 24, {NTFN_STATE}(24)
+6:
+    .globl fast_reply_recv_bound
+fast_reply_recv_bound:
+    ld 24, {NTFN_STATE}(24)
     cmpdi 24, {NTFN_ACTIVE}
     bne+ 5b
     b fast_refused

@@ -180,6 +180,15 @@ impl Machine for Power {
         percore::core(core).is_some_and(|c| xive::configure(irq, c))
     }
 
+    fn irq_route_here(&self, irq: u64) -> bool {
+        let here = spr::read::<{ spr::HSPRG0 }>();
+        percore::global()
+            .cores
+            .iter()
+            .find(|core| core::ptr::from_ref(*core).addr() as u64 == here)
+            .is_some_and(|core| xive::move_to(irq, core))
+    }
+
     fn irq_mask(&self, irq: u64) {
         xive::mask(irq);
     }
@@ -220,8 +229,11 @@ impl Machine for Power {
         opal::rtc_read().ok()
     }
 
-    fn write_clock(&self, year_month_day: u64, hour_minute_second_ms: u64) -> bool {
-        opal::rtc_write(year_month_day, hour_minute_second_ms).is_ok()
+    fn write_clock(&self, year_month_day: u64, hour_minute_second_ms: u64) -> Option<bool> {
+        match opal::rtc_write(year_month_day, hour_minute_second_ms) {
+            Err(opal::Error::Busy) => None,
+            answer => Some(answer.is_ok()),
+        }
     }
 
     fn sync_instructions(&self, addr: u64, size: u64) {

@@ -33,7 +33,7 @@ pub enum Error {
 
 const BUSY: i64 = -2;
 const BUSY_EVENT: i64 = -12;
-/// How often a busy call is tried again; each time OPAL gets to work on its events.
+/// How often a busy call is tried again.
 const BUSY_RETRIES: u32 = 1000;
 
 /// OPAL_REINIT_CPUS: interrupts are taken little-endian (HILE).
@@ -125,18 +125,33 @@ unsafe fn call_once(token: u64, args: [u64; 8]) -> i64 {
     result
 }
 
-/// Calls OPAL, again while it is busy.
+/// Calls OPAL; if it is busy, it gets to work on its events.
+///
+/// # Safety
+/// As [`call_once`].
+unsafe fn try_call(token: u64, args: [u64; 8]) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    match unsafe { call_once(token, args) } {
+        0 => Ok(()),
+        BUSY => Err(Error::Busy),
+        BUSY_EVENT => {
+            poll_events();
+            Err(Error::Busy)
+        }
+        code => Err(Error::Code(code)),
+    }
+}
+
+/// Calls OPAL, again while it is busy: what takes long is only called while booting, or by [`try_call`].
 ///
 /// # Safety
 /// As [`call_once`].
 unsafe fn call(token: u64, args: [u64; 8]) -> Result<(), Error> {
     for _ in 0..BUSY_RETRIES {
         // SAFETY: the caller's promise.
-        match unsafe { call_once(token, args) } {
-            0 => return Ok(()),
-            BUSY => {}
-            BUSY_EVENT => poll_events(),
-            code => return Err(Error::Code(code)),
+        match unsafe { try_call(token, args) } {
+            Err(Error::Busy) => {}
+            answer => return answer,
         }
     }
     Err(Error::Busy)
@@ -184,23 +199,23 @@ pub fn reboot() -> Result<(), Error> {
 }
 
 /// The real-time clock: year, month, day (BCD in 32 bits) and hour, minute, second, milliseconds (BCD
-/// in 64 bits).
+/// in 64 bits). Busy: ask again later.
 pub fn rtc_read() -> Result<(u64, u64), Error> {
     let date = Cell::new(0u32);
     let time = Cell::new(0u64);
     let args = [date.as_ptr() as u64, time.as_ptr() as u64, 0, 0, 0, 0, 0, 0];
     // SAFETY: both addresses are of live variables of the size that OPAL writes.
-    unsafe { call(token::RTC_READ, args) }?;
+    unsafe { try_call(token::RTC_READ, args) }?;
     Ok((
         u64::from(u32::from_be(date.get())),
         u64::from_be(time.get()),
     ))
 }
 
-/// Sets the real-time clock; arguments as [`rtc_read`] gives them.
+/// Sets the real-time clock; arguments as [`rtc_read`] gives them. Busy: ask again later.
 pub fn rtc_write(date: u64, time: u64) -> Result<(), Error> {
     // SAFETY: no addresses.
-    unsafe { call(token::RTC_WRITE, [date, time, 0, 0, 0, 0, 0, 0]) }
+    unsafe { try_call(token::RTC_WRITE, [date, time, 0, 0, 0, 0, 0, 0]) }
 }
 
 /// Puts the interrupt controller into exploitation mode: all sources masked, no queues.

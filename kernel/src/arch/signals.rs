@@ -5,7 +5,9 @@
 //! As in `fastpath.rs`: everything is checked before anything is changed, and whatever is unusual is left to the
 //! slow path, which comes to the same result. They serve threads of PDs with time of their own, on this core.
 //!
-//! A notification may be used here by the core of the thread that is bound to it, or that waits for it.
+//! A notification may be used here by the core of the thread that is bound to it, or that waits for it. With several
+//! cores it, and a reply object, must be at home here, which `locks.rs` adds: each macro that looks at one takes the
+//! name of the instruction that becomes a branch then.
 //!
 //! In: as at `vector_c00_from_pd`. A signal's message words mean nothing, so r4..r12 are scratch as soon as the
 //! capability is known to be a notification's; LR, CTR and XER are lost.
@@ -46,7 +48,9 @@ core::arch::global_asm!(
 
 // r27 = the only thread that a signal to r26 wakes. cr1[eq]: it waits for the notification itself. Else it is bound and
 // receives on an endpoint. Nobody: to \nobody, with r4 = state, r27 = bound thread of this core.
-.macro FIND_WAITER nobody
+.macro FIND_WAITER nobody, site
+    .globl \site
+\site:
     ld 4, {NTFN_STATE}(26)
     ld 27, {NTFN_HEAD}(26)
     cmpdi 1, 4, {WAITING}
@@ -67,7 +71,9 @@ core::arch::global_asm!(
 .endm
 
 // Thread r27 is alone in its queue.
-.macro CHECK_ALONE
+.macro CHECK_ALONE site
+    .globl \site
+\site:
     ld 6, {TCB_NEXT}(27)
     ld 7, {TCB_PREV}(27)
     or. 6, 6, 7
@@ -187,7 +193,7 @@ core::arch::global_asm!(
 
 // The thread can wait at what r3 names: an endpoint (r24), with the reply object (r28) that r14 names, or, if
 // cr6[eq], the notification (r24) that is bound to it. r29, r30 as CHECK_CSPACE leaves them.
-.macro TAKE_SOURCE
+.macro TAKE_SOURCE site
     LOOK_UP 25, 3
     ld 24, {W0}(25)
     srdi 6, 24, 48
@@ -207,6 +213,8 @@ core::arch::global_asm!(
     bne- fast_refused
     bne- 1, fast_refused
     clrldi 28, 28, 16
+    .globl \site
+\site:
     ld 6, {REPLY_TCB}(28)
     cmpdi 6, 0
     bne- fast_refused
@@ -218,11 +226,13 @@ core::arch::global_asm!(
 .endm
 
 // Of what the running thread has bound: r\ntfn = notification, cr0[eq]: none, cr1[eq]: a signal has come to it.
-.macro CHECK_BOUND ntfn
+.macro CHECK_BOUND ntfn, site
     ld \ntfn, {TCB_NOTIFICATION}(31)
     cmpdi \ntfn, 0
     crclr 6
     beq- .L1\@
+    .globl \site
+\site:
     ld 4, {NTFN_SC}(\ntfn)
     ld 6, {NTFN_STATE}(\ntfn)
     cmpdi 4, 0
@@ -310,12 +320,14 @@ note_dispatch:
     .globl fast_send
 fast_send:
     TAKE_SCRATCH
+    .globl fast_send_taken
+fast_send_taken:
     CHECK_CSPACE
     LOOK_UP 25, 3
     TAKE_NOTIFICATION 8f
-    FIND_WAITER 5f
+    FIND_WAITER 5f, fast_send_home
     mcrf 5, 1
-    CHECK_ALONE
+    CHECK_ALONE fast_send_alone
     CHECK_TIME
     ld 11, {TCB_PRIORITY}(31)
     ld 7, {TCB_PRIORITY}(27)
@@ -385,6 +397,8 @@ fast_signalled:
     li 10, 0
     li 11, 0
     mtctr 0
+    .globl fast_signalled_done
+fast_signalled_done:
     .irp n, 23,24,25,26,27,28,29,30
     ld \n, {GPR} + 8*\n(31)
     .endr
@@ -395,9 +409,11 @@ fast_signalled:
     .globl fast_recv
 fast_recv:
     TAKE_SCRATCH
+    .globl fast_recv_taken
+fast_recv_taken:
     CHECK_CSPACE
-    TAKE_SOURCE
-    CHECK_BOUND 26
+    TAKE_SOURCE fast_recv_reply
+    CHECK_BOUND 26, fast_recv_bound
     beq- 1, 3f
     ld 11, {READY_TOP}(13)
     cmpdi 11, 0
@@ -424,6 +440,8 @@ fast_recv:
     beq+ 4f
     std 0, {TCB_PREV}(6)
 2:  std 27, {CURRENT}(13)
+    .globl fast_received
+fast_received:
     lis 12, return_to_current@high
     ori 12, 12, return_to_current@l
     mtctr 12
@@ -463,14 +481,16 @@ fast_recv:
     .globl fast_send_recv
 fast_send_recv:
     TAKE_SCRATCH
+    .globl fast_send_recv_taken
+fast_send_recv_taken:
     CHECK_CSPACE
     LOOK_UP 25, 15
     TAKE_NOTIFICATION fast_refused
-    FIND_WAITER fast_refused
+    FIND_WAITER fast_refused, fast_send_recv_home
     mcrf 5, 1
-    CHECK_ALONE
-    TAKE_SOURCE
-    CHECK_BOUND 11
+    CHECK_ALONE fast_send_recv_alone
+    TAKE_SOURCE fast_send_recv_reply
+    CHECK_BOUND 11, fast_send_recv_bound
     beq- 1, fast_refused          // a signal has come: it does not wait
     ld 4, {TCB_PRIORITY}(27)
     ld 6, {READY_TOP}(13)

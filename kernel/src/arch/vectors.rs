@@ -95,7 +95,6 @@ low:
     beq- guest_system_call
     ld 12, {S0}(13)
 // From a PD: r13 = Core, the thread's r13 in HSPRG1, CR0 lost, all else as the thread left it.
-    .globl vector_c00_from_pd
 vector_c00_from_pd:
     cmpdi 0, {CALL}
     beq fast_call

@@ -44,11 +44,13 @@ mod esb {
     /// P and Q to 00: ready.
     pub const SET_READY: u64 = 0xc00;
     /// P and Q to 01: off.
-    pub const SET_OFF: u64 = 0xd00;
+    pub const SET_OFF: u64 = SET_READY + STATE * PQ_OFF;
+    /// Between the operations that set one value of P and Q and the next.
+    pub const STATE: u64 = 0x100;
+    /// P and Q of a source that is off.
+    pub const PQ_OFF: u64 = 1;
 }
 
-/// P and Q of a source that is off.
-const PQ_OFF: u64 = 1;
 /// Q.
 const PQ_Q: u64 = 1;
 
@@ -281,6 +283,20 @@ pub fn configure(irq: u64, core: &Core) -> bool {
     routed
 }
 
+/// Routes a source that [`configure`] knows to `core`, which is this one. It is as it was then: off, ready, or
+/// delivered to the old core. False if this core or firmware refuses.
+pub fn move_to(irq: u64, core: &Core) -> bool {
+    if !join(core) {
+        return false;
+    }
+    let Some(s) = source(irq) else { return false };
+    let page = s.eoi_page.get();
+    let state = load64(page + esb::SET_OFF) & 3;
+    let routed = opal::xive_route(irq as u32, core.pir.get(), PRIORITY, irq as u32).is_ok();
+    load64(page + esb::SET_READY + esb::STATE * state);
+    routed
+}
+
 /// Turns a source off.
 pub fn mask(irq: u64) {
     if let Some(s) = source(irq) {
@@ -293,7 +309,7 @@ pub fn mask(irq: u64) {
 pub fn acknowledge(irq: u64) {
     let Some(s) = source(irq) else { return };
     let page = s.eoi_page.get();
-    let was_off = load64(page + esb::GET) & 3 == PQ_OFF;
+    let was_off = load64(page + esb::GET) & 3 == esb::PQ_OFF;
     if s.flags.get() & FLAG_LSI != 0 {
         if was_off {
             load64(page + esb::SET_READY);

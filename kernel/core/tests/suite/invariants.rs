@@ -496,7 +496,7 @@ fn queues(rig: &Rig, w: &World) {
         let ep: &Endpoint = rig.m.object(addr);
         let q = queue(rig, &ep.head, &ep.tail);
         by_priority(rig, &q);
-        let state = match ep.state.get() {
+        let state = match ep.state.get() & 0xff {
             s if s == EndpointState::Send as u64 => Some(ThreadState::BlockedOnSend),
             s if s == EndpointState::Receive as u64 => Some(ThreadState::BlockedOnReceive),
             s => {

@@ -5,7 +5,9 @@ use crate::invariants::check;
 use crate::mock::{Event, LAST_IRQ};
 use crate::rig::{EMPTY, Rig};
 use partita_abi::{ErrorCode as E, InvocationLabel as L, ObjectType, init_cnode, limits, syscall};
+use partita_kernel_core::Kernel;
 use partita_kernel_core::cap::Cap;
+use partita_kernel_core::object::Core;
 
 const ROOT: u64 = init_cnode::CNODE as u64;
 const CONTROL: u64 = init_cnode::IRQ_CONTROL as u64;
@@ -50,6 +52,41 @@ fn interrupt0002_an_interrupt_signals_and_is_acknowledged() {
     rig.ok(h, L::IRQClearIRQHandler, &[], &[]);
     interrupt(&rig, 7);
     assert_eq!(poll(&rig, ntfn), 0);
+    check(&rig);
+}
+
+#[test]
+fn interrupt0009_it_follows_the_core_that_acknowledges() {
+    let rig = Rig::new();
+    let h = handler(&rig, 7);
+    let thread = rig.thread(60);
+    let words = [10_000, 10_000, 0, 0, 0];
+    let configure = L::SchedControlConfigureFlags;
+    rig.ok(rig.sched_control + 1, configure, &words, &[thread.sc]);
+    let other = &rig.m.global().cores[1];
+    let acknowledge = |core: &Core| {
+        rig.m.log.borrow_mut().clear();
+        if core.id.get() == 0 {
+            rig.ok(h, L::IRQAckIRQ, &[], &[]);
+        } else {
+            let k = Kernel::new(&*rig.m, rig.m.global(), core);
+            k.finish();
+            assert!(core.current.is(thread.t));
+            rig.message(thread.t, L::IRQAckIRQ as u64, &[], &[]);
+            rig.set_gpr(thread.t, 0, syscall::CALL as u64);
+            rig.set_gpr(thread.t, 3, h);
+            k.syscall();
+            k.finish();
+        }
+        rig.m.log.borrow().clone()
+    };
+    let moved = [Event::IrqRoute(7), Event::IrqAck(7)];
+    assert_eq!(acknowledge(rig.core()), [Event::IrqAck(7)]);
+    for _ in 0..2 {
+        assert_eq!(acknowledge(other), moved);
+        assert_eq!(acknowledge(other), [Event::IrqAck(7)]);
+        assert_eq!(acknowledge(rig.core()), moved);
+    }
     check(&rig);
 }
 
@@ -188,6 +225,13 @@ fn platform_calls() {
     );
     rig.ok(platform, L::PlatformSetTime, &[1, 2], &[]);
     assert_eq!(rig.m.log.borrow().last(), Some(&Event::SetClock(1, 2)));
+    // Firmware that is busy for long keeps nobody from being interrupted.
+    rig.m.clock_busy.set(1000);
+    rig.m.preempt_every.set(100);
+    rig.ok(platform, L::PlatformSetTime, &[3, 4], &[]);
+    assert!(rig.m.preemptions.get() >= 9);
+    assert_eq!(rig.m.log.borrow().last(), Some(&Event::SetClock(3, 4)));
+    rig.m.preempt_every.set(0);
     rig.m.clock.set(None);
     rig.m.clock_accepts.set(false);
     rig.refused(

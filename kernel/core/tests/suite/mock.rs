@@ -16,6 +16,7 @@ pub enum Event {
     Flush(u64, u64, u32),
     IrqMask(u64),
     IrqAck(u64),
+    IrqRoute(u64),
     Kick(usize),
     StopCore(usize),
     PowerOff,
@@ -52,6 +53,8 @@ pub struct Mock {
     queries: Cell<u64>,
     pub clock: Cell<Option<(u64, u64)>>,
     pub clock_accepts: Cell<bool>,
+    /// How many more times the clock is too busy to be set.
+    pub clock_busy: Cell<u64>,
 }
 
 fn memory_layout(size: usize) -> Layout {
@@ -86,6 +89,7 @@ impl Mock {
             queries: Cell::new(0),
             clock: Cell::new(Some((0x2026_1120, 0x1122_3300))),
             clock_accepts: Cell::new(true),
+            clock_busy: Cell::new(0),
         }
     }
 
@@ -223,6 +227,11 @@ impl Machine for Mock {
         irq <= LAST_IRQ
     }
 
+    fn irq_route_here(&self, irq: u64) -> bool {
+        self.log.borrow_mut().push(Event::IrqRoute(irq));
+        true
+    }
+
     fn irq_mask(&self, irq: u64) {
         self.log.borrow_mut().push(Event::IrqMask(irq));
     }
@@ -273,11 +282,15 @@ impl Machine for Mock {
         self.clock.get()
     }
 
-    fn write_clock(&self, date: u64, time: u64) -> bool {
+    fn write_clock(&self, date: u64, time: u64) -> Option<bool> {
+        if let Some(left) = self.clock_busy.get().checked_sub(1) {
+            self.clock_busy.set(left);
+            return None;
+        }
         if self.clock_accepts.get() {
             self.log.borrow_mut().push(Event::SetClock(date, time));
         }
-        self.clock_accepts.get()
+        Some(self.clock_accepts.get())
     }
 
     fn sync_instructions(&self, addr: u64, size: u64) {

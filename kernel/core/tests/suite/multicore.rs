@@ -5,9 +5,11 @@
 use crate::invariants::check;
 use crate::mock::Event;
 use crate::rig::{Rig, Thread};
-use partita_abi::{InvocationLabel as L, ObjectType, init_cnode, user_context};
+use partita_abi::{InvocationLabel as L, ObjectType, init_cnode, syscall, user_context};
 use partita_kernel_core::Kernel;
-use partita_kernel_core::object::{Core, ThreadState, entry, reschedule};
+use partita_kernel_core::object::{
+    Core, Endpoint, Notification, Reply, ThreadState, entry, reschedule,
+};
 
 const AUTHORITY: u64 = init_cnode::TCB as u64;
 
@@ -219,4 +221,64 @@ fn multicore0020_a_scheduling_context_is_taken_from_a_running_thread() {
     assert_eq!(stops(&rig), 2);
     choose(&rig);
     assert!(other(&rig).current.is_none());
+}
+
+/// A system call of the thread that core 1 runs.
+fn syscall_there(rig: &Rig, thread: &Thread, number: isize, cptr: u64) {
+    assert!(other(rig).current.is(thread.t));
+    rig.set_gpr(thread.t, 0, number as u64);
+    rig.set_gpr(thread.t, 3, cptr);
+    let k = Kernel::new(&*rig.m, rig.m.global(), other(rig));
+    k.syscall();
+    k.finish();
+    check(rig);
+}
+
+#[test]
+fn multicore0025_what_is_received_with_is_at_home_where_it_was_received() {
+    use partita_kernel_core::machine::Machine;
+    let rig = Rig::new();
+    let (ep, ntfn) = (
+        rig.make(ObjectType::Endpoint),
+        rig.make(ObjectType::Notification),
+    );
+    let waited = rig.make(ObjectType::Notification);
+    let endpoint: &Endpoint = rig.m.object(rig.addr(ep));
+    let notification: &Notification = rig.m.object(rig.addr(ntfn));
+    let there = running(&rig, 60);
+    let reply: &Reply = rig.m.object(rig.addr(there.reply));
+    rig.ok(there.tcb, L::TCBBindNotification, &[], &[ntfn]);
+    let homes = || {
+        (
+            endpoint.state.get() >> 8,
+            notification.home.get(),
+            reply.home.get(),
+        )
+    };
+    assert_eq!(homes(), (0, 0, 0));
+    rig.set_gpr(there.t, 14, there.reply);
+    syscall_there(&rig, &there, syscall::RECV, ep);
+    assert_eq!(rig.state(there.t), ThreadState::BlockedOnReceive);
+    assert_eq!(homes(), (1, 1, 1));
+    // A signal from another core changes nothing of that.
+    rig.nb_send(rig.root, ntfn, &[]);
+    choose(&rig);
+    assert_eq!(homes(), (1, 1, 1));
+    // Moved, it takes them along when it receives next.
+    configure(&rig, 0, &there);
+    assert_eq!(homes(), (1, 1, 1));
+    rig.recv(there.t, ep, there.reply);
+    assert_eq!(homes(), (0, 0, 0));
+    // So does a thread that waits, also if something has come already.
+    let waiter = running(&rig, 50);
+    let object: &Notification = rig.m.object(rig.addr(waited));
+    for signalled in [true, false] {
+        object.home.set(0);
+        if signalled {
+            rig.nb_send(rig.root, waited, &[]);
+        }
+        syscall_there(&rig, &waiter, syscall::WAIT, waited);
+        assert_eq!(object.home.get(), 1);
+    }
+    assert_eq!(rig.state(waiter.t), ThreadState::BlockedOnNotification);
 }

@@ -483,6 +483,46 @@ fn vcpu0109_an_unbound_counter_stands_still_and_its_view_stays() {
 }
 
 #[test]
+fn vcpu0112_a_vcpu_that_another_core_runs_is_told_at_once() {
+    use crate::mock::Event;
+    let g = Guest::running();
+    let words = [10_000, 10_000, 0, 0, 0];
+    let configure = L::SchedControlConfigureFlags;
+    g.rig
+        .ok(g.rig.sched_control + 1, configure, &words, &[g.sc]);
+    let other = &g.rig.m.global().cores[1];
+    let enter = || {
+        let k = partita_kernel_core::Kernel::new(&*g.rig.m, g.rig.m.global(), other);
+        k.finish();
+    };
+    let told = |label: L, words: &[u64]| {
+        enter();
+        assert!(other.current.is(g.t));
+        g.object().attention.set(0);
+        other.reschedule.set(0);
+        g.rig.m.log.borrow_mut().clear();
+        g.invoke(label, words);
+        let kicked = g.rig.m.log.borrow().contains(&Event::Kick(1));
+        assert!(kicked && other.reschedule.get() != 0, "{label:?}");
+        assert!(g.object().attention.get() != 0, "{label:?}");
+    };
+    told(L::VCPUKick, &[]);
+    assert_eq!(g.object().latch.get(), 1, "its next sleep is none");
+    told(L::VCPUSetInterruptLine, &[1]);
+    told(L::VCPUSetInterruptLine, &[0]);
+    told(L::VCPUInject, &[0x100, 0, 0, 0]);
+    told(L::VCPURequestEntry, &[0]);
+    g.object().entry_wanted.set(0);
+    told(L::VCPUPause, &[]);
+    enter();
+    g.exit(GuestExit::Paused);
+    // One that is in a call is not disturbed.
+    g.rig.m.log.borrow_mut().clear();
+    g.invoke(L::VCPUKick, &[]);
+    assert!(g.rig.m.log.borrow().is_empty());
+}
+
+#[test]
 fn vcpu0108_facilities_whose_state_is_not_saved_stay_closed() {
     let g = Guest::new();
     assert_eq!(g.register(register::HFSCR), 0x117);
