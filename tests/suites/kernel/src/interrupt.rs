@@ -48,13 +48,13 @@ pub const CASES: &[Case] = &[
 ];
 
 /// Interrupt enable register: the transmitter is empty.
-const ENABLE_TRANSMITTER: u8 = 2;
+pub(crate) const ENABLE_TRANSMITTER: u8 = 2;
 
 /// The UART's interrupt enable register, on a page of our own.
-struct Uart;
+pub(crate) struct Uart;
 
 impl Uart {
-    fn map(kit: &mut Kit) -> Outcome<Uart> {
+    pub(crate) fn map(kit: &mut Kit) -> Outcome<Uart> {
         let twin = kit.copy(kit.uart(), CapRights::all())?;
         let attributes = VmAttributes::from_bits(CACHE_INHIBITED) | VmAttributes::EXECUTE_NEVER;
         twin.frame_map(
@@ -69,13 +69,13 @@ impl Uart {
         Ok(Uart)
     }
 
-    fn enable(&self, interrupts: u8) {
+    pub(crate) fn enable(&self, interrupts: u8) {
         // SAFETY: the device's page is mapped there; the register is the second byte.
         unsafe { ((WINDOW + UART_OFFSET + 1) as *mut u8).write_volatile(interrupts) };
     }
 
     /// Reads the interrupt identification register, which takes a transmitter interrupt back.
-    fn identify(&self) -> u8 {
+    pub(crate) fn identify(&self) -> u8 {
         // SAFETY: as above; the third byte.
         unsafe { ((WINDOW + UART_OFFSET + 2) as *const u8).read_volatile() }
     }
@@ -87,7 +87,7 @@ impl Drop for Uart {
     }
 }
 
-fn handler(kit: &mut Kit) -> Outcome<cap::IrqHandler> {
+pub(crate) fn handler(kit: &mut Kit) -> Outcome<cap::IrqHandler> {
     let dest = kit.slot();
     slot::IRQ_CONTROL
         .cap()

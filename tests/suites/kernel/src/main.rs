@@ -12,6 +12,8 @@ mod cnode;
 #[cfg(target_arch = "powerpc64")]
 mod code;
 #[cfg(target_arch = "powerpc64")]
+mod combined;
+#[cfg(target_arch = "powerpc64")]
 mod device;
 #[cfg(target_arch = "powerpc64")]
 mod fastpath;

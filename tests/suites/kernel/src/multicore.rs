@@ -113,21 +113,21 @@ pub const CASES: &[Case] = &[
 ];
 
 /// How long anything may take, microseconds.
-const PATIENCE_US: u64 = 30_000_000;
+pub(crate) const PATIENCE_US: u64 = 30_000_000;
 /// Below the root thread's: on core 0 such a thread does not run while the root thread spins.
-const LOW: u64 = ROOT_PRIORITY - 50;
+pub(crate) const LOW: u64 = ROOT_PRIORITY - 50;
 
-static WORDS: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+pub(crate) static WORDS: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
-fn word(i: usize) -> u64 {
+pub(crate) fn word(i: usize) -> u64 {
     WORDS[i].load(Ordering::Acquire)
 }
 
-fn set_word(i: usize, value: u64) {
+pub(crate) fn set_word(i: usize, value: u64) {
     WORDS[i].store(value, Ordering::Release);
 }
 
-fn reset() {
+pub(crate) fn reset() {
     for i in 0..WORDS.len() {
         set_word(i, 0);
     }
@@ -135,7 +135,7 @@ fn reset() {
 
 /// Spins until `f` holds.
 #[track_caller]
-fn until(mut f: impl FnMut() -> bool) -> Outcome {
+pub(crate) fn until(mut f: impl FnMut() -> bool) -> Outcome {
     let late = testkit::Failure::new(format_args!("it does not happen"));
     let end = timebase() + microseconds(PATIENCE_US);
     while !f() {
@@ -161,14 +161,14 @@ fn while_asleep(kit: &Kit, mut f: impl FnMut() -> bool) -> Outcome {
 }
 
 /// Spins for `us` microseconds.
-fn spin(us: u64) {
+pub(crate) fn spin(us: u64) {
     let end = timebase() + microseconds(us);
     while timebase() < end {}
 }
 
 /// Waits until word `i` has grown.
 #[track_caller]
-fn goes_on(i: usize) -> Outcome {
+pub(crate) fn goes_on(i: usize) -> Outcome {
     let before = word(i);
     until(|| word(i) > before + 100)
 }
@@ -191,7 +191,7 @@ fn counter(i: u64) -> Helper {
     Helper::new(count).args([i]).priority(LOW)
 }
 
-fn configure_on(kit: &Kit, core: usize, sc: cap::SchedContext) -> Result<(), Error> {
+pub(crate) fn configure_on(kit: &Kit, core: usize, sc: cap::SchedContext) -> Result<(), Error> {
     kit.sched_control_of(core)
         .sched_control_configure_flags(sc, 10_000, 10_000, 0, 0, 0)
 }
@@ -243,7 +243,7 @@ fn calls(kit: &mut Kit) -> Outcome {
 
 /// Calls `args[1]` times with numbers of its own and checks every answer of `echo`; the sum of the
 /// answers, or 0 if one was wrong. Counts its calls in word `args[2]`.
-fn call_often(env: &Env) -> u64 {
+pub(crate) fn call_often(env: &Env) -> u64 {
     let endpoint = cap::Endpoint::from_bits(env.args[0]);
     let mut sum: u64 = 0;
     for i in 0..env.args[1] {
@@ -260,7 +260,7 @@ fn call_often(env: &Env) -> u64 {
 }
 
 /// What [`call_often`] returns if the endpoint's badge is 0.
-fn expected_sum(times: u64, tag: u64) -> u64 {
+pub(crate) fn expected_sum(times: u64, tag: u64) -> u64 {
     (0..times).fold(0, |sum: u64, i| sum.wrapping_add(tag << 32 | i))
 }
 
