@@ -11,7 +11,7 @@ use crate::{entry, println};
 use core::sync::atomic::{AtomicU64, Ordering};
 use partita_abi::limits;
 use partita_kernel_core::Kernel;
-use partita_kernel_core::object::{Core, Ref, entry as kind};
+use partita_kernel_core::object::{Core, Ref, Tcb, entry as kind, thread_kind};
 use partita_kernel_core::quick::Local;
 use partita_kernel_lock::{CoreLock, TicketLock, lock_all, unlock_all};
 
@@ -35,6 +35,10 @@ const START_SECONDS: u64 = 5;
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 /// How long a preemptible operation may keep others waiting, ticks: 20 microseconds.
 const TURN: u64 = crate::board::TIMEBASE_HZ / 50_000;
+
+/// How long a guest runs without an interrupt when there are several cores, ticks: one millisecond. A doorbell gets it
+/// out at once, whatever its MSR[EE] (ISA 3.0B Book III 6.5.18); but QEMU's waits for EE = 1.
+pub const GUEST_TURN: u64 = crate::board::TIMEBASE_HZ / 1000;
 
 /// The lock of core number `id`. Numbers are those of [`Core::id`], which are in range.
 fn lock_of(id: u64) -> &'static CoreLock {
@@ -89,8 +93,11 @@ fn enter(core: &Core, what: u64) {
 
 /// Releases all locks; the core runs what `core.current` names.
 fn leave(core: &Core) {
-    if !core.current.is_none() {
+    if let Some(thread) = core.current.get() {
         lock_of(core.id.get()).depart();
+        if Power::at::<Tcb>(thread.addr()).kind.get() == thread_kind::VCPU {
+            spr::limit_hdec(GUEST_TURN);
+        }
     }
     unlock_all(locks_from(0).iter());
 }

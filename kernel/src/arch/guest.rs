@@ -415,6 +415,13 @@ pub fn save_resident(v: &Vcpu) {
         }
         v.slb[2 * i].set(esid);
         v.slb[2 * i + 1].set(vsid);
+        if esid | vsid != 0 {
+            // slbia takes only the valid bit; QEMU lets slbmfee read the rest.
+            // SAFETY: an entry of the guest that is about to leave.
+            unsafe {
+                asm!("slbmte {0}, {1}", in(reg) 0u64, in(reg) i as u64, options(nostack, preserves_flags));
+            }
+        }
     }
     // SAFETY: the two functions read and write the VCPU's own arrays.
     with_vectors(|| unsafe { guest_vsx_save(v.vsr.as_ptr()) });

@@ -130,6 +130,15 @@ exit_busy:
     b guest_exit_slow
 unlock_to_guest:
     UNLOCK 14, 15
+    mfspr 14, {HDEC}              // 56 bits
+    lis 15, {GUEST_TURN}@h
+    sldi 14, 14, 8
+    sradi 14, 14, 8
+    ori 15, 15, {GUEST_TURN}@l
+    cmpd 14, 15
+    ble+ 1f
+    mtspr {HDEC}, 15
+1:
     mr 12, 27
     b fast_to_guest + 4
 "#,
@@ -149,6 +158,8 @@ unlock_to_guest:
     REPLY_TCB = const offset_of!(Reply, tcb),
     GPR = const offset_of!(Context, gpr),
     PIDR = const super::spr::PIDR,
+    HDEC = const super::spr::HDEC,
+    GUEST_TURN = const crate::smp::GUEST_TURN,
 );
 
 /// The reservation is on the first word of a lock.

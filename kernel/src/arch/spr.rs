@@ -125,6 +125,13 @@ pub fn set_hdec(ticks: u64) {
     unsafe { write::<HDEC>(ticks.min(DECREMENTER_MAX)) }
 }
 
+/// Sets the hypervisor decrementer to `ticks` from now if it would take longer.
+pub fn limit_hdec(ticks: u64) {
+    if !hdec_expired() && read::<HDEC>() > ticks {
+        set_hdec(ticks);
+    }
+}
+
 /// Whether the hypervisor decrementer has passed zero.
 #[inline(always)]
 pub fn hdec_expired() -> bool {

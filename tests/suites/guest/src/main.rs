@@ -7,6 +7,12 @@
 mod cases;
 #[cfg(target_arch = "powerpc64")]
 mod guest;
+#[cfg(target_arch = "powerpc64")]
+mod isolation;
+#[cfg(target_arch = "powerpc64")]
+mod multicore;
+#[cfg(target_arch = "powerpc64")]
+mod payload;
 
 #[cfg(not(target_arch = "powerpc64"))]
 fn main() {}
