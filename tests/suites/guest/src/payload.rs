@@ -20,6 +20,10 @@ pub mod spinner {
     pub const VECTORS: [u64; 3] = [0x100, 0x300, 0x500];
     /// Address that it loads from, 0: none.
     pub const LOAD: usize = 5;
+    /// From here on: the round in which it was out for the n-th time, at n modulo [`OUTS`].
+    pub const OUT_AT: usize = 0x80;
+    /// See [`OUT_AT`].
+    pub const OUTS: usize = 256;
     /// Data storage interrupts; the handler goes on behind the instruction.
     pub const MISSES: usize = 6;
 }
@@ -45,9 +49,9 @@ global_asm!(
     .globl payload_spinner
 payload_spinner:
     lis 9, 2                      // DATA
-    addi 10, 9, 0x800
-1:  ldarx 5, 0, 10
-    ld 6, 0(9)
+    addi 10, 9, 0x300
+    ldarx 5, 0, 10
+1:  ld 6, 0(9)
     addi 6, 6, 1
     std 6, 0(9)
     ld 7, 40(9)
@@ -58,10 +62,15 @@ payload_spinner:
     mtctr 7
 2:  bdnz 2b
     stdcx. 5, 0, 10               // an exit ends the reservation
+    ldarx 5, 0, 10
     beq 1b
-    ld 6, 8(9)
-    addi 6, 6, 1
-    std 6, 8(9)
+    ld 6, 0(9)
+    ld 7, 8(9)
+    rldic 8, 7, 3, 53             // 8 * (OUT % 256)
+    add 8, 8, 9
+    std 6, 0x400(8)
+    addi 7, 7, 1
+    std 7, 8(9)
     b 1b
     .globl payload_spinner_end
 payload_spinner_end:
