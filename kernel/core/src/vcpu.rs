@@ -1085,7 +1085,11 @@ impl<'k, M: Machine> Kernel<'k, M> {
             self.m.evict_vcpu(r);
         }
         for i in 0..count {
-            let value = self.vcpu_register(v, t, first + i).map_or(0, Cell::get);
+            let mut value = self.vcpu_register(v, t, first + i).map_or(0, Cell::get);
+            if first + i == register::MSR {
+                // POWER10 tells the level of a system call there.
+                value &= !msr::SRR1_DEFINED;
+            }
             if !self.set_message_register(args.thread, i, value) {
                 return Ok(i);
             }

@@ -523,6 +523,15 @@ fn vcpu0112_a_vcpu_that_another_core_runs_is_told_at_once() {
 }
 
 #[test]
+fn vcpu0113_what_a_system_call_leaves_beside_the_msr_is_not_shown() {
+    let g = Guest::new();
+    let cell = &g.rig.tcb(g.t).context.msr;
+    let written = cell.get();
+    cell.set(written | 0x10_0000);
+    assert_eq!(g.register(register::MSR), written);
+}
+
+#[test]
 fn vcpu0108_facilities_whose_state_is_not_saved_stay_closed() {
     let g = Guest::new();
     assert_eq!(g.register(register::HFSCR), 0x117);

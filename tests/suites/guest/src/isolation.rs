@@ -7,7 +7,7 @@ use crate::payload::{self, patterns};
 use partita_abi::{syscall, vcpu_register as register};
 use sel4::{ObjectBlueprint, arch, cap};
 use testkit::kit::microseconds;
-use testkit::{Case, Env, Helper, Kit, Outcome, check, check_eq, fail, timebase};
+use testkit::{Case, Env, Helper, Kit, Outcome, check, check_eq, fail, println, timebase};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -21,7 +21,17 @@ pub const CASES: &[Case] = &[
 ];
 
 /// How often the guests are moved; a soak says more.
-const MOVES: Option<&str> = option_env!("GUEST_MOVES");
+fn moves() -> u64 {
+    option_env!("GUEST_MOVES")
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(100)
+}
+
+/// How long that takes at most, microseconds.
+pub fn moves_us() -> u64 {
+    5 * STAY_US * moves()
+}
+
 /// How long they stay, microseconds.
 const STAY_US: u64 = 10_000;
 /// log2 of the bytes that a guest is made of: its memory, aligned, and all else.
@@ -103,10 +113,13 @@ fn two_guests(kit: &mut Kit) -> Outcome {
     for guest in &guests {
         guest.vcpu.vcpu_resume()?;
     }
-    let moves: u64 = MOVES.and_then(|n| n.parse().ok()).unwrap_or(100);
+    let moves = moves();
     let mut last = [0; 2];
     for turn in 0..moves {
         kit.sleep(STAY_US)?;
+        if turn % 1000 == 999 {
+            println!("{} moves", turn + 1);
+        }
         for (guest, last) in guests.iter().zip(&mut last) {
             let now = healthy(guest)?;
             // Somebody who has come so far must go on, at the latest after four moves.
@@ -132,11 +145,13 @@ fn two_guests(kit: &mut Kit) -> Outcome {
 
 fn freed(kit: &mut Kit) -> Outcome {
     let memory = kit.untyped(MEMORY_BITS)?;
-    let server = server(kit)?;
     // What other guests leave in the core.
-    let other = patterned(kit, 1, None, server)?;
+    let others_server = server(kit)?;
+    let other = patterned(kit, 1, None, others_server)?;
     other.vcpu.vcpu_resume()?;
     for round in 0..3 {
+        // One that serves a guest which ends is without time then.
+        let server = server(kit)?;
         // That its memory is blank is checked when it is made, its registers when it starts.
         let guest = patterned(kit, 0, Some(memory), server)?;
         let mut registers = [0; register::COUNT];
