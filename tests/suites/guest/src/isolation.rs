@@ -145,13 +145,13 @@ fn two_guests(kit: &mut Kit) -> Outcome {
 
 fn freed(kit: &mut Kit) -> Outcome {
     let memory = kit.untyped(MEMORY_BITS)?;
-    // What other guests leave in the core.
+    // One that serves a guest which ends is without time then.
+    let servers = [server(kit)?, server(kit)?, server(kit)?];
     let others_server = server(kit)?;
+    // What other guests leave in the core.
     let other = patterned(kit, 1, None, others_server)?;
     other.vcpu.vcpu_resume()?;
-    for round in 0..3 {
-        // One that serves a guest which ends is without time then.
-        let server = server(kit)?;
+    for (round, server) in servers.into_iter().enumerate() {
         // That its memory is blank is checked when it is made, its registers when it starts.
         let guest = patterned(kit, 0, Some(memory), server)?;
         let mut registers = [0; register::COUNT];
