@@ -2,8 +2,9 @@
 //! `cargo xtask bench`: instructions of one round trip of everything that has a bound.
 //!
 //! QEMU counts: with `-icount shift=0,sleep=off` one instruction is one nanosecond of virtual time,
-//! so a figure repeats to a few instructions, whatever the load of this machine. It can do so with one core only:
-//! figures of several cores are by the host's clock, stand apart, and mean something where nothing else runs.
+//! so a figure repeats to a few instructions, whatever the load of this machine. With several cores it executes one after
+//! the other then, so that this counts work and not time: other figures of several cores are by the host's clock, stand
+//! apart, and mean something where nothing else runs.
 
 use crate::build::{Builder, Image};
 use crate::chart;
@@ -51,6 +52,11 @@ pub struct BenchImage {
     /// Cores; if there are several, the time is the host's.
     #[serde(default = "default_smp")]
     smp: u32,
+    /// Whether time counts instructions, of all cores; default with one core.
+    icount: Option<bool>,
+    /// The rows that are taken from it; all if there are none here.
+    #[serde(default)]
+    rows: Vec<String>,
 }
 
 /// Board of the measurements.
@@ -94,6 +100,11 @@ impl BenchImage {
     /// Every image there is.
     pub fn all(workspace: &Workspace) -> Result<Vec<Self>> {
         Ok(read_toml::<ImagesFile>(&workspace.root.join("benches/images.toml"))?.image)
+    }
+
+    /// Whether a row that it prints counts.
+    fn takes(&self, row: &str) -> bool {
+        self.rows.is_empty() || self.rows.iter().any(|r| r == row)
     }
 
     /// Builds it.
@@ -150,7 +161,8 @@ pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Resu
     let unknown = |n: &&String| !rows.iter().any(|r| r.is_chosen(std::slice::from_ref(n)));
     let any_unknown = names.iter().any(|n| unknown(&n));
     for image in BenchImage::all(workspace)? {
-        if any_unknown || missing.iter().any(|row| row.group == image.group) {
+        let measures = |row: &&Row| row.group == image.group && image.takes(&row.name);
+        if any_unknown || missing.iter().any(|row| measures(&row)) {
             figures.extend(boot(workspace, &mut builder, &image)?);
         }
     }
@@ -232,12 +244,12 @@ fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Res
     let board = image.board(workspace)?;
     let mut machine = Machine::new(&board, &built);
     machine.smp = image.smp;
-    machine.icount = image.smp == 1;
+    machine.icount = image.icount.unwrap_or(image.smp == 1);
     let bound = Duration::from_secs(image.timeout);
     let log = log_path(workspace, &built.name);
-    let (mut session, mut watch) = match image.smp {
-        1 => (machine.watched(&log)?, None),
-        _ => {
+    let (mut session, mut watch) = match machine.icount {
+        true => (machine.watched(&log)?, None),
+        false => {
             let kernel = built.elfs.get("kernel").map(|file| Elf::read(file));
             let kernel = kernel.unwrap_or_else(|| Err(Error::Usage("no kernel".into())))?;
             let (session, watch) =
@@ -288,7 +300,7 @@ fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Res
                 name,
                 instructions,
                 rounds,
-            } => Some(Figure {
+            } if image.takes(&name) => Some(Figure {
                 name,
                 instructions,
                 n: rounds,
