@@ -6,6 +6,7 @@ use crate::error::{Outcome, SysError};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::object::{Ref, Slot, Timer};
+use crate::queue;
 use crate::syscall::Args;
 use partita_abi::{CapRights, InvocationLabel};
 
@@ -156,44 +157,26 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Puts a timer that is not armed into this core's queue.
     pub(crate) fn arm(&self, r: Ref<Timer>, deadline: u64) {
-        let timer = self.at(r);
-        timer.deadline.set(deadline);
-        timer.armed.set(1);
-        timer.core.set(self.core.id.get());
-        let mut link = &self.core.timer_head;
-        while let Some(other) = self.follow(link) {
-            if other.deadline.get() > deadline {
-                break;
-            }
-            link = &other.next;
-        }
-        timer.next.set(link.get());
-        link.set(Some(r));
+        self.at(r).armed.set(self.core.id.get() + 1);
+        self.enter_queue(&self.core.timers, r, deadline);
         self.core.deadline.set(0);
     }
 
     pub(crate) fn disarm(&self, r: Ref<Timer>) {
-        let timer = self.at(r);
-        if timer.armed.get() == 0 {
-            return;
+        if let Some(core) = self.at(r).armed.replace(0).checked_sub(1) {
+            self.leave_queue(&self.core_state(core).timers, r);
         }
-        timer.armed.set(0);
-        let mut link = &self.core_state(timer.core.get()).timer_head;
-        while let Some(other) = self.follow(link) {
-            if link.is(r) {
-                link.set(other.next.get());
-                break;
-            }
-            link = &other.next;
-        }
-        timer.next.set(None);
     }
 
-    /// Signals the timers whose deadlines have passed.
+    /// Signals the timers whose deadlines have passed. What is too many for one interrupt is left to the next, which
+    /// comes at once.
     pub(crate) fn expire_timers(&self, now: u64) {
-        while let Some(r) = self.core.timer_head.get() {
+        for _ in 0..queue::AT_ONCE {
+            let Some(r) = self.core.timers.first.get() else {
+                break;
+            };
             let timer = self.at(r);
-            if timer.deadline.get() > now {
+            if timer.node.time.get() > now {
                 break;
             }
             self.disarm(r);

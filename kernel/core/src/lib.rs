@@ -23,6 +23,7 @@ pub mod kernel;
 pub mod machine;
 mod notification;
 pub mod object;
+pub mod queue;
 pub mod quick;
 mod reply;
 mod sched;

@@ -4,6 +4,7 @@
 //! Every object is a `repr(C)` struct of cells of integers: any bytes are a valid value, and shared
 //! references may alias. Zero is the state after retype.
 
+use crate::queue::{Node, Queue, Queued};
 use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
@@ -420,8 +421,8 @@ pub struct SchedContext {
     pub badge: Cell<u64>,
     /// Thread that yielded to it.
     pub yield_from: Link<Tcb>,
-    /// Next in the core's release queue.
-    pub release_next: Link<SchedContext>,
+    /// Its place in the core's release queue.
+    pub release: Node<SchedContext>,
     /// 1 while in the release queue.
     pub in_release_queue: Cell<u64>,
     /// Flags of ConfigureFlags.
@@ -432,6 +433,12 @@ pub struct SchedContext {
     pub vcpu: Link<crate::vcpu::Vcpu>,
 }
 impl Object for SchedContext {}
+impl Queued for SchedContext {
+    #[inline(always)]
+    fn node(&self) -> &Node<Self> {
+        &self.release
+    }
+}
 
 const _: () = assert!(size_of::<SchedContext>() <= 256);
 
@@ -455,18 +462,21 @@ pub struct PendingParameters {
 /// Timer: 64 bytes.
 #[repr(C)]
 pub struct Timer {
-    /// Next in the core's timer queue, by deadline.
-    pub next: Link<Timer>,
-    /// Timebase of the deadline.
-    pub deadline: Cell<u64>,
-    /// 1 while set.
+    /// Its place in a core's timer queue; the time is the deadline.
+    pub node: Node<Timer>,
+    /// Number of the core whose queue it is in, plus one; 0 while it is not set.
     pub armed: Cell<u64>,
-    /// Core whose queue it is in.
-    pub core: Cell<u64>,
     /// Notification that it signals (a badged capability).
     pub notification: Slot,
 }
 impl Object for Timer {}
+const _: () = assert!(size_of::<Timer>() <= 64);
+impl Queued for Timer {
+    #[inline(always)]
+    fn node(&self) -> &Node<Self> {
+        &self.node
+    }
+}
 
 /// Radix root. The table itself is the whole object; this is its identity only.
 #[repr(C)]
@@ -531,10 +541,10 @@ pub struct Core {
     pub ready_head: [Link<Tcb>; PRIORITIES],
     /// Last ready thread of each priority.
     pub ready_tail: [Link<Tcb>; PRIORITIES],
-    /// Scheduling contexts that wait for their replenishment, by time.
-    pub release_head: Link<SchedContext>,
-    /// Armed timers, by deadline.
-    pub timer_head: Link<Timer>,
+    /// Scheduling contexts that wait for their replenishment.
+    pub release: Queue<SchedContext>,
+    /// Armed timers.
+    pub timers: Queue<Timer>,
     /// 1 once the core runs.
     pub online: Cell<u64>,
     /// Processor number of the hardware (PIR).

@@ -315,8 +315,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
             && sc.vcpu.is_none()
             && old_sc.vcpu.is_none()
             && core.reschedule.get() != reschedule::ROTATE
-            && core.release_head.is_none()
-            && core.timer_head.is_none();
+            && core.release.first.is_none()
+            && core.timers.first.is_none();
         // Whatever else is ready must be worse; so must the running thread be, which stays ready.
         if !plain || next.priority.get() + 1 < ready || old_runs && candidate.is_none() {
             return false;

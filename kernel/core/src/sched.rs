@@ -10,6 +10,7 @@ use crate::machine::Machine;
 use crate::object::{
     Core, Link, Ref, SchedContext, Tcb, ThreadState, entry, reschedule, tcb_slot, thread_kind,
 };
+use crate::queue;
 use partita_abi::{FaultLabel, limits};
 
 impl<M: Machine> Kernel<'_, M> {
@@ -367,15 +368,7 @@ impl<M: Machine> Kernel<'_, M> {
         }
         sc.in_release_queue.set(1);
         let core = self.core_state(sc.core.get());
-        let mut link = &core.release_head;
-        while let Some(other) = self.follow(link) {
-            if other.replenish_at.get() > sc.replenish_at.get() {
-                break;
-            }
-            link = &other.release_next;
-        }
-        sc.release_next.set(link.get());
-        link.set(Some(r));
+        self.enter_queue(&core.release, r, sc.replenish_at.get());
         core.deadline.set(0);
     }
 
@@ -387,15 +380,7 @@ impl<M: Machine> Kernel<'_, M> {
         }
         sc.in_release_queue.set(0);
         let core = self.core_state(sc.core.get());
-        let mut link = &core.release_head;
-        while let Some(other) = self.follow(link) {
-            if link.is(r) {
-                link.set(other.release_next.get());
-                break;
-            }
-            link = &other.release_next;
-        }
-        sc.release_next.set(None);
+        self.leave_queue(&core.release, r);
     }
 
     /// The deadline of this core passed, or an earlier one than it thinks.
@@ -403,7 +388,11 @@ impl<M: Machine> Kernel<'_, M> {
         self.charge();
         let now = self.core.charged_from.get();
         self.core.deadline.set(0);
-        while let Some(r) = self.core.release_head.get() {
+        // What is too much for one interrupt is left to the next, which comes at once.
+        for _ in 0..queue::AT_ONCE {
+            let Some(r) = self.core.release.first.get() else {
+                break;
+            };
             let sc = self.at(r);
             if sc.replenish_at.get() > now {
                 break;
@@ -502,11 +491,11 @@ impl<M: Machine> Kernel<'_, M> {
             };
             at = self.core.charged_from.get().saturating_add(left);
         }
-        if let Some(sc) = self.follow(&self.core.release_head) {
+        if let Some(sc) = self.follow(&self.core.release.first) {
             at = at.min(sc.replenish_at.get());
         }
-        if let Some(timer) = self.follow(&self.core.timer_head) {
-            at = at.min(timer.deadline.get());
+        if let Some(timer) = self.follow(&self.core.timers.first) {
+            at = at.min(timer.node.time.get());
         }
         self.core.deadline.set(at);
         self.m.set_deadline(at);

@@ -10,6 +10,7 @@ use partita_kernel_core::object::{
     Endpoint, EndpointState, Link, Notification, NotificationState, Ref, Reply, SchedContext, Slot,
     TCB_SLOTS, Tcb, ThreadState, Timer, tcb_slot, thread_kind,
 };
+use partita_kernel_core::queue::{Queue, Queued};
 use std::collections::{BTreeMap, BTreeSet};
 
 const FLAGS: u64 = 31;
@@ -694,42 +695,58 @@ fn contexts(rig: &Rig, w: &World) {
             assert_eq!(addr_of(&n.sched_context), Some(addr));
         }
     }
-    let mut waiting = BTreeSet::new();
+    let (mut waiting, mut armed) = (BTreeSet::new(), BTreeSet::new());
     for core in &rig.m.global().cores {
-        let mut at = addr_of(&core.release_head);
-        let mut last = 0;
-        while let Some(addr) = at {
+        let release = times(rig, &core.release);
+        for (addr, time) in release {
             assert!(
                 w.contexts.contains(&addr),
                 "dead context {addr:#x} waits for its release"
             );
-            assert!(waiting.insert(addr), "release queue has a loop");
+            assert!(waiting.insert(addr), "context {addr:#x} waits twice");
             let sc: &SchedContext = rig.m.object(addr);
             assert_eq!(sc.in_release_queue.get(), 1);
-            assert!(
-                sc.replenish_at.get() >= last,
-                "release queue is not in order"
-            );
-            last = sc.replenish_at.get();
-            at = addr_of(&sc.release_next);
+            assert_eq!(sc.replenish_at.get(), time);
+            assert_eq!(sc.core.get(), core.id.get());
         }
-        let mut at = addr_of(&core.timer_head);
-        let mut last = 0;
-        let mut armed = BTreeSet::new();
-        while let Some(addr) = at {
+        for (addr, _) in times(rig, &core.timers) {
             assert!(w.timers.contains(&addr), "dead timer {addr:#x}");
-            assert!(armed.insert(addr), "timer queue has a loop");
+            assert!(armed.insert(addr), "timer {addr:#x} is in two queues");
             let timer: &Timer = rig.m.object(addr);
-            assert_eq!(timer.armed.get(), 1);
-            assert!(timer.deadline.get() >= last, "timer queue is not in order");
-            last = timer.deadline.get();
-            at = addr_of(&timer.next);
+            assert_eq!(timer.armed.get(), core.id.get() + 1);
         }
+    }
+    for &addr in &w.timers {
+        let timer: &Timer = rig.m.object(addr);
+        assert_eq!(timer.armed.get() != 0, armed.contains(&addr));
     }
     for &addr in &w.contexts {
         let sc: &SchedContext = rig.m.object(addr);
         assert_eq!(sc.in_release_queue.get() == 1, waiting.contains(&addr));
     }
+}
+
+/// What is in a queue by time, with its time. Checks the tree.
+pub fn times<T: Queued>(rig: &Rig, queue: &Queue<T>) -> Vec<(u64, u64)> {
+    let mut all = Vec::new();
+    // Address, depth, and the bits that it must begin with.
+    let mut left: Vec<_> = queue.root.get().map(|r| (r, 0, 0)).into_iter().collect();
+    while let Some((r, depth, bits)) = left.pop() {
+        let node = rig.m.object::<T>(r.addr()).node();
+        let key = u128::from(node.time.get()) << 64 | u128::from(r.addr());
+        assert!(depth == 0 || key >> (128 - depth) == bits, "the wrong side");
+        assert!(!all.contains(&(r.addr(), node.time.get())), "a loop");
+        all.push((r.addr(), node.time.get()));
+        for (side, child) in (0..).zip(&node.child) {
+            left.extend(child.get().map(|c| (c, depth + 1, bits << 1 | side)));
+        }
+    }
+    let least = all.iter().map(|(addr, time)| (*time, *addr)).min();
+    assert_eq!(
+        queue.first.get().map(|r| r.addr()),
+        least.map(|(_, addr)| addr)
+    );
+    all
 }
 
 const VALID: u64 = 1 << 63;

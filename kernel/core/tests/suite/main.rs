@@ -16,6 +16,7 @@ mod mcs;
 mod mock;
 mod model;
 mod multicore;
+mod queue;
 mod retype;
 mod rig;
 mod sched;

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Queues ordered by time, in the objects themselves: what waits for its release, armed timers.
+//!
+//! A queue is a digital search tree: a node at depth d has the same first d bits as all that is below it, and bit d
+//! says on which side they are. Nothing is ever balanced, and no walk is longer than the key, 128 bits, however many
+//! objects there are. The first one is kept beside the root, so that looking at it costs nothing.
+
+use crate::kernel::Kernel;
+use crate::machine::Machine;
+use crate::object::{Link, Object, Ref};
+use core::cell::Cell;
+
+/// Place of an object in a queue.
+#[repr(C)]
+pub struct Node<T> {
+    /// Timebase at which it is its turn. Does not change while it is in a queue.
+    pub time: Cell<u64>,
+    /// Nodes whose next bit is 0, and 1.
+    pub child: [Link<T>; 2],
+}
+
+/// An object that can be in a queue, one at a time.
+pub trait Queued: Object + Sized {
+    /// Its place.
+    fn node(&self) -> &Node<Self>;
+}
+
+/// A queue: all zeros is an empty one.
+#[repr(C)]
+pub struct Queue<T> {
+    /// The one whose time comes first.
+    pub first: Link<T>,
+    /// Root of the tree.
+    pub root: Link<T>,
+}
+
+/// How many of a queue one interrupt serves; the next one, for the others, comes at once.
+pub const AT_ONCE: u64 = 64;
+
+/// Bits of a key: time and, for equal times, the address.
+const DEPTH: u32 = 128;
+
+fn bit(key: u128, depth: u32) -> usize {
+    (key >> (DEPTH - 1 - depth % DEPTH)) as usize & 1
+}
+
+impl<'k, M: Machine> Kernel<'k, M> {
+    fn key<T: Queued>(&self, r: Ref<T>) -> u128 {
+        u128::from(self.at(r).node().time.get()) << 64 | u128::from(r.addr())
+    }
+
+    /// Adds an object that is in no queue.
+    pub(crate) fn enter_queue<T: Queued>(&self, queue: &'k Queue<T>, r: Ref<T>, time: u64) {
+        let node = self.at(r).node();
+        node.time.set(time);
+        node.child[0].set(None);
+        node.child[1].set(None);
+        let key = self.key(r);
+        let mut link = &queue.root;
+        let mut depth = 0;
+        while let Some(other) = link.get() {
+            link = &self.at(other).node().child[bit(key, depth)];
+            depth += 1;
+        }
+        link.set(Some(r));
+        if queue.first.get().is_none_or(|f| key < self.key(f)) {
+            queue.first.set(Some(r));
+        }
+    }
+
+    /// Takes an object out of the queue that it is in.
+    pub(crate) fn leave_queue<T: Queued>(&self, queue: &'k Queue<T>, r: Ref<T>) {
+        let key = self.key(r);
+        let mut link = &queue.root;
+        let mut depth = 0;
+        while let Some(other) = link.get() {
+            if other == r {
+                self.replace_by_leaf(link, r);
+                break;
+            }
+            link = &self.at(other).node().child[bit(key, depth)];
+            depth += 1;
+        }
+        if queue.first.is(r) {
+            queue.first.set(self.first(&queue.root));
+        }
+    }
+
+    /// A leaf below `r` takes its place in `link`; nothing does if it is one itself.
+    fn replace_by_leaf<T: Queued>(&self, link: &'k Link<T>, r: Ref<T>) {
+        let node = self.at(r).node();
+        let mut at = link;
+        let mut leaf = r;
+        loop {
+            let [left, right] = &self.at(leaf).node().child;
+            let below = if left.is_none() { right } else { left };
+            let Some(next) = below.get() else { break };
+            (at, leaf) = (below, next);
+        }
+        at.set(None);
+        if leaf != r {
+            let place = self.at(leaf).node();
+            for (to, from) in place.child.iter().zip(&node.child) {
+                to.set(from.get());
+            }
+            link.set(Some(leaf));
+        }
+        node.child[0].set(None);
+        node.child[1].set(None);
+    }
+
+    /// The least of a tree: a node is on the way to it, or all that is below it is greater.
+    fn first<T: Queued>(&self, root: &'k Link<T>) -> Option<Ref<T>> {
+        let mut best = root.get()?;
+        let mut link = root;
+        while let Some(r) = link.get() {
+            if self.key(r) < self.key(best) {
+                best = r;
+            }
+            let [left, right] = &self.at(r).node().child;
+            link = if left.is_none() { right } else { left };
+        }
+        Some(best)
+    }
+}
