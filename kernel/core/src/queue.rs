@@ -37,24 +37,40 @@ pub struct Queue<T> {
 /// How many of a queue one interrupt serves; the next one, for the others, comes at once.
 pub const AT_ONCE: u64 = 64;
 
-/// Bits of a key: time and, for equal times, the address.
-const DEPTH: u32 = 128;
+/// What objects are ordered by: time and, for equal times, the address.
+type Key = (u64, u64);
 
-fn bit(key: u128, depth: u32) -> usize {
-    (key >> (DEPTH - 1 - depth % DEPTH)) as usize & 1
+/// Bit `depth` of a key's 128, from the highest on.
+#[inline(always)]
+fn bit(key: Key, depth: u32) -> usize {
+    let word = if depth < 64 { key.0 } else { key.1 };
+    (word >> (63 - depth % 64)) as usize & 1
 }
 
 impl<'k, M: Machine> Kernel<'k, M> {
-    fn key<T: Queued>(&self, r: Ref<T>) -> u128 {
-        u128::from(self.at(r).node().time.get()) << 64 | u128::from(r.addr())
+    #[inline(always)]
+    fn key<T: Queued>(&self, r: Ref<T>) -> Key {
+        (self.at(r).node().time.get(), r.addr())
     }
 
     /// Adds an object that is in no queue.
+    #[inline(always)]
     pub(crate) fn enter_queue<T: Queued>(&self, queue: &'k Queue<T>, r: Ref<T>, time: u64) {
         let node = self.at(r).node();
         node.time.set(time);
         node.child[0].set(None);
         node.child[1].set(None);
+        if queue.root.is_none() {
+            // Alone, as most of the time.
+            queue.root.set(Some(r));
+            queue.first.set(Some(r));
+        } else {
+            self.enter_tree(queue, r);
+        }
+    }
+
+    #[inline(never)]
+    fn enter_tree<T: Queued>(&self, queue: &'k Queue<T>, r: Ref<T>) {
         let key = self.key(r);
         let mut link = &queue.root;
         let mut depth = 0;
@@ -69,7 +85,19 @@ impl<'k, M: Machine> Kernel<'k, M> {
     }
 
     /// Takes an object out of the queue that it is in.
+    #[inline(always)]
     pub(crate) fn leave_queue<T: Queued>(&self, queue: &'k Queue<T>, r: Ref<T>) {
+        let [left, right] = &self.at(r).node().child;
+        if queue.root.is(r) && left.is_none() && right.is_none() {
+            queue.root.set(None);
+            queue.first.set(None);
+        } else {
+            self.leave_tree(queue, r);
+        }
+    }
+
+    #[inline(never)]
+    fn leave_tree<T: Queued>(&self, queue: &'k Queue<T>, r: Ref<T>) {
         let key = self.key(r);
         let mut link = &queue.root;
         let mut depth = 0;

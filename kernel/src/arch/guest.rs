@@ -415,13 +415,6 @@ pub fn save_resident(v: &Vcpu) {
         }
         v.slb[2 * i].set(esid);
         v.slb[2 * i + 1].set(vsid);
-        if esid | vsid != 0 {
-            // slbia takes only the valid bit; QEMU lets slbmfee read the rest.
-            // SAFETY: an entry of the guest that is about to leave.
-            unsafe {
-                asm!("slbmte {0}, {1}", in(reg) 0u64, in(reg) i as u64, options(nostack, preserves_flags));
-            }
-        }
     }
     // SAFETY: the two functions read and write the VCPU's own arrays.
     with_vectors(|| unsafe { guest_vsx_save(v.vsr.as_ptr()) });
@@ -444,12 +437,18 @@ pub fn load_resident(v: &Vcpu) {
         asm!("isync", "slbmte {0}, {0}", ".long 0x7c0003e4 | 6<<21", "isync", in(reg) 0u64, options(nostack, preserves_flags));
     }
     for i in 0..v.slb.len() / 2 {
-        // A PD may have written anything there; hardware refuses some of it with an interrupt.
-        if let Some((esid, vsid)) = segment(v.slb[2 * i].get(), v.slb[2 * i + 1].get()) {
-            // SAFETY: an entry of the guest; the host uses no segments.
-            unsafe {
+        // A PD may have written anything there; hardware refuses some of it with an interrupt. One that is not valid
+        // is written, too: slbia takes only the valid bit, and QEMU lets slbmfee read the rest, which was another
+        // guest's.
+        // SAFETY: an entry of the guest; the host uses no segments.
+        match segment(v.slb[2 * i].get(), v.slb[2 * i + 1].get()) {
+            Some((esid, vsid)) => unsafe {
                 asm!("slbmte {1}, {0}", in(reg) esid | i as u64, in(reg) vsid, options(nostack, preserves_flags));
-            }
+            },
+            // SAFETY: as above.
+            None => unsafe {
+                asm!("slbmte {1}, {0}", in(reg) i as u64, in(reg) 0u64, options(nostack, preserves_flags));
+            },
         }
     }
     // SAFETY: isync: the entries are there before the guest uses them.
