@@ -388,7 +388,28 @@ impl<M: Machine> Kernel<'_, M> {
         self.charge();
         let now = self.core.charged_from.get();
         self.core.deadline.set(0);
-        // What is too much for one interrupt is left to the next, which comes at once.
+        if !self.core.release.first.is_none() {
+            self.release(now);
+        }
+        self.expire_timers(now);
+        if let (Some(t), Some(sc)) = (self.current(), self.core.current_sc.get()) {
+            let context = self.at(sc);
+            let left = context.remaining.get();
+            if left <= 0 {
+                if self.has_grace(t, context) && left > -self.grace() {
+                    // Its answer takes the slow path, which looks at the time.
+                    self.at(t).cspace_epoch.set(u64::MAX);
+                } else {
+                    self.budget_expired(t, sc, now);
+                }
+            }
+        }
+    }
+
+    /// Ends the waiting of scheduling contexts whose time has come. What is too much for one interrupt is left to the
+    /// next, which comes at once.
+    #[inline(never)]
+    fn release(&self, now: u64) {
         for _ in 0..queue::AT_ONCE {
             let Some(r) = self.core.release.first.get() else {
                 break;
@@ -409,19 +430,6 @@ impl<M: Machine> Kernel<'_, M> {
                 self.postpone(r);
             } else if let Some(t) = sc.tcb.get() {
                 self.make_ready(t);
-            }
-        }
-        self.expire_timers(now);
-        if let (Some(t), Some(sc)) = (self.current(), self.core.current_sc.get()) {
-            let context = self.at(sc);
-            let left = context.remaining.get();
-            if left <= 0 {
-                if self.has_grace(t, context) && left > -self.grace() {
-                    // Its answer takes the slow path, which looks at the time.
-                    self.at(t).cspace_epoch.set(u64::MAX);
-                } else {
-                    self.budget_expired(t, sc, now);
-                }
             }
         }
     }
