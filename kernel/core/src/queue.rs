@@ -114,39 +114,42 @@ impl<'k, M: Machine> Kernel<'k, M> {
         }
     }
 
+    /// One of the next nodes below `r`, and where it is linked: that with lesser keys if there is one.
+    #[inline(always)]
+    fn below<T: Queued>(&self, r: Ref<T>) -> Option<(&'k Link<T>, Ref<T>)> {
+        let [left, right] = &self.at(r).node().child;
+        let link = if left.is_none() { right } else { left };
+        Some((link, link.get()?))
+    }
+
     /// A leaf below `r` takes its place in `link`; nothing does if it is one itself.
+    #[inline(always)]
     fn replace_by_leaf<T: Queued>(&self, link: &'k Link<T>, r: Ref<T>) {
-        let node = self.at(r).node();
-        let mut at = link;
-        let mut leaf = r;
-        loop {
-            let [left, right] = &self.at(leaf).node().child;
-            let below = if left.is_none() { right } else { left };
-            let Some(next) = below.get() else { break };
-            (at, leaf) = (below, next);
+        let Some((mut at, mut leaf)) = self.below(r) else {
+            link.set(None);
+            return;
+        };
+        while let Some(next) = self.below(leaf) {
+            (at, leaf) = next;
         }
         at.set(None);
-        if leaf != r {
-            let place = self.at(leaf).node();
-            for (to, from) in place.child.iter().zip(&node.child) {
-                to.set(from.get());
-            }
-            link.set(Some(leaf));
+        let (old, new) = (self.at(r).node(), self.at(leaf).node());
+        for (to, from) in new.child.iter().zip(&old.child) {
+            to.set(from.take());
         }
-        node.child[0].set(None);
-        node.child[1].set(None);
+        link.set(Some(leaf));
     }
 
     /// The least of a tree: a node is on the way to it, or all that is below it is greater.
+    #[inline(always)]
     fn first<T: Queued>(&self, root: &'k Link<T>) -> Option<Ref<T>> {
         let mut best = root.get()?;
-        let mut link = root;
-        while let Some(r) = link.get() {
-            if self.key(r) < self.key(best) {
-                best = r;
+        let mut at = best;
+        while let Some((_, next)) = self.below(at) {
+            if self.key(next) < self.key(best) {
+                best = next;
             }
-            let [left, right] = &self.at(r).node().child;
-            link = if left.is_none() { right } else { left };
+            at = next;
         }
         Some(best)
     }
