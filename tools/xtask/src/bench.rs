@@ -162,7 +162,7 @@ pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Resu
     let any_unknown = names.iter().any(|n| unknown(&n));
     for image in BenchImage::all(workspace)? {
         let measures = |row: &&Row| row.group == image.group && image.takes(&row.name);
-        if any_unknown || missing.iter().any(|row| measures(&row)) {
+        if any_unknown || missing.iter().any(measures) {
             figures.extend(boot(workspace, &mut builder, &image)?);
         }
     }
