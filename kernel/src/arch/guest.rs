@@ -440,8 +440,8 @@ pub fn load_resident(v: &Vcpu) {
         // A PD may have written anything there; hardware refuses some of it with an interrupt. One that is not valid
         // is written, too: slbia takes only the valid bit, and QEMU lets slbmfee read the rest, which was another
         // guest's.
-        // SAFETY: an entry of the guest; the host uses no segments.
         match segment(v.slb[2 * i].get(), v.slb[2 * i + 1].get()) {
+            // SAFETY: an entry of the guest; the host uses no segments.
             Some((esid, vsid)) => unsafe {
                 asm!("slbmte {1}, {0}", in(reg) esid | i as u64, in(reg) vsid, options(nostack, preserves_flags));
             },
