@@ -60,7 +60,6 @@ impl<'a> Setup<'a> {
 
 /// A guest, ready to run.
 pub struct Guest {
-    pub gspace: cap::GSpace,
     pub hpt: cap::Hpt,
     pub memory: cap::UnspecifiedFrame,
     pub tcb: cap::Tcb,
@@ -104,14 +103,13 @@ impl Guest {
         }
         let exits = kit.endpoint()?;
         let rights = CapRights::new(true, false, false, true);
-        let parent = kit.mint(exits, rights.clone(), badge::FAULT | ID)?;
+        let parent = kit.mint(exits, rights, badge::FAULT | ID)?;
         let server = setup.server.unwrap_or(exits);
         let server = kit.mint(server, rights, badge::PPC | ID << 32 | 7)?;
         let tcb: cap::Tcb = kit.retype(memory, ObjectBlueprint::Tcb)?;
         let sc: cap::SchedContext = kit.retype(memory, ObjectBlueprint::SchedContext)?;
         let vcpu: cap::VCpu = kit.retype(memory, arch(ObjectBlueprintArch::VCpu))?;
         let guest = Guest {
-            gspace,
             hpt,
             memory: frame,
             tcb,

@@ -5,7 +5,7 @@
 use crate::guest::{Guest, Setup};
 use crate::payload::{self, patterns};
 use partita_abi::{syscall, vcpu_register as register};
-use sel4::{ObjectBlueprint, arch, cap};
+use sel4::{arch, cap};
 use testkit::kit::microseconds;
 use testkit::{Case, Env, Helper, Kit, Outcome, check, check_eq, fail, println, timebase};
 
@@ -169,10 +169,8 @@ fn freed(kit: &mut Kit) -> Outcome {
         check_eq!(guest.word(patterns::STARTED), 1);
         // It runs, or its registers are in the core.
         kit.revoke(memory)?;
-        let rest: cap::UnspecifiedFrame = kit.retype(
-            memory,
-            ObjectBlueprint::from(sel4::FrameObjectType::_2m.blueprint()),
-        )?;
+        let rest: cap::UnspecifiedFrame =
+            kit.retype(memory, sel4::FrameObjectType::_2m.blueprint())?;
         kit.delete(rest)?;
         let before = healthy(&other)?;
         rounds(kit, &other, before + 5)?;
