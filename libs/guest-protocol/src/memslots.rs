@@ -26,7 +26,7 @@ pub const ABORT: u64 = 6;
 /// copied; the caller goes on behind them until none are left.
 pub const LOAD: u64 = 7;
 /// Word: [`STATS_SLOTS`], or 1 + the number of a frame size (4 KiB, 64 KiB, 2 MiB). Answer: slots,
-/// pages held, of these foreign, mapped, busy; or bytes of a frame, frames in all, free, committed.
+/// pages held, of these foreign, mapped, busy, log2 of the largest page that all slots can have; or bytes of a frame, frames in all, free, committed.
 pub const STATS: u64 = 8;
 /// Word: gfn. The piece of memory that holds it becomes BUSY. Answer: first gfn, first gfn behind
 /// it: flush these.
@@ -153,7 +153,8 @@ pub enum Step {
     Again,
     /// This reader (number of its epoch word) still uses the slots as they were. Call again.
     Reader(u64),
-    /// This page is still in use: flush and release again.
+    /// This page is still in use: flush and release all pages of the change, or of the piece, again (an entry of a large
+    /// page is found by its first page).
     Pinned(u64),
     /// The kernel or the table of slots refused. The change stays where it is.
     Failed,

@@ -70,6 +70,12 @@ impl Counts {
         self.frames[FrameSize::Large as usize]
     }
 
+    /// Whether frames 8 n to 8 n + 7 of 2 MiB lie in a row, aligned to 16 MiB: whether that much is in one piece of
+    /// untyped memory, which is aligned to its size and cut in order.
+    pub fn in_a_row(&self) -> bool {
+        self.untyped_bytes >= 16 << 20
+    }
+
     /// Frames of all sizes.
     pub fn frames(&self) -> usize {
         self.frames.iter().sum()

@@ -44,6 +44,7 @@ impl HandlerImpl {
             state.take(counts.small(), 0),
             state.take(counts.medium(), 0),
             state.take(counts.large(), 0),
+            counts.in_a_row(),
         );
         let made = state.take(counts.frames(), Made::Nothing);
         let frames = match Frames::new(counts, *var!(frames_root: u64 = 0), tables, made) {

@@ -8,7 +8,7 @@ use core::fmt;
 use partita_guest_protocol::memslots;
 use partita_papr::GuestReal;
 use partita_vcpu::load::{self, Plan, PlanError, RTAS_BLOB, Source};
-use partita_vcpu::tree::{PAGES_UP_TO_64K, Tree, TreeError};
+use partita_vcpu::tree::{PAGES_64K_AND_16M, PAGES_UP_TO_64K, Tree, TreeError};
 use partita_vcpu::{GuestMemory, StartState};
 
 /// Unit address of the terminal.
@@ -100,7 +100,12 @@ fn tree(guest: &Guest, plan: &Plan) -> Result<alloc::vec::Vec<u8>, BootError> {
         memory_bytes: guest.memory_bytes,
         vcpus: guest.vcpus,
         hpt_order: guest.hpt_order,
-        page_sizes: PAGES_UP_TO_64K,
+        // Only what every slot has in one piece (SPEC 3.5).
+        page_sizes: if Memslots.page_shift()? >= 24 {
+            PAGES_64K_AND_16M
+        } else {
+            PAGES_UP_TO_64K
+        },
         processor: "PowerPC,POWER9",
         processor_version: PROCESSOR_VERSION,
         timebase_hz: sel4::TIMEBASE_HZ as u32,

@@ -71,6 +71,14 @@ impl Memslots {
         }
     }
 
+    /// log2 of the largest page that all slots can have.
+    pub(crate) fn page_shift(self) -> Result<u64, Failed> {
+        match call(channel::MEMSLOTS, memslots::STATS, [memslots::STATS_SLOTS]) {
+            (answer::OK, [_, _, _, _, _, shift, ..]) => Ok(shift),
+            (label, [word, ..]) => Self::failed("page sizes", label, word),
+        }
+    }
+
     /// Copies `bytes` from `offset` of a file to guest real address `gpa`.
     pub(crate) fn load(
         self,

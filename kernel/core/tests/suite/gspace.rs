@@ -164,3 +164,114 @@ fn gspace0003_a_view_whose_page_is_taken_away_shows_an_empty_page_till_it_is_unm
     assert_eq!(shown(&rig), 0);
     crate::invariants::check(&rig);
 }
+
+const MIB: u64 = 1 << 20;
+const LARGE: u64 = 16 * MIB;
+
+/// Eight frames of 2 MiB in a row from a real address that is a multiple of 16 MiB.
+fn row(rig: &Rig) -> Vec<u64> {
+    let frames = rig.make_many(ObjectType::Frame2M, 0, 15);
+    let first = (frames..).find(|f| rig.addr(*f).is_multiple_of(LARGE));
+    (first.unwrap()..).take(8).collect()
+}
+
+/// Maps frames one after another from a guest real address on.
+fn map_row(rig: &Rig, space: &Space, frames: &[u64], gpa: u64, rights: impl Fn(usize) -> u64) {
+    for (i, frame) in frames.iter().enumerate() {
+        let words = [gpa + 2 * MIB * i as u64, rights(i), 0];
+        rig.ok(*frame, L::PageMap, &words, &[space.gspace]);
+    }
+}
+
+/// An entry for a page of 16 MiB at `gpa`; `lp` says in which segment.
+fn insert_large(rig: &Rig, space: &Space, entry: u64, gpa: u64, lp: u64) -> Result<(), E> {
+    let words = [
+        entry,
+        0x1000 | hpte::LARGE | hpte::VALID,
+        gpa | lp | hpte::M | 2,
+    ];
+    let answer = rig.invoke(space.hpt, L::HPTInsert, &words, &[]);
+    answer.map(drop).map_err(|(error, _)| error)
+}
+
+fn unmap_all(rig: &Rig, frames: &[u64]) -> Vec<bool> {
+    let unmap = |frame: &u64| rig.invoke(*frame, L::PageUnmap, &[], &[]).is_ok();
+    frames.iter().map(unmap).collect()
+}
+
+#[test]
+fn gspace0010_a_page_of_16_mib_pins_its_eight_frames() {
+    let rig = Rig::with_memory(64 << 20);
+    let space = space(&rig);
+    table(&rig, &space);
+    let frames = row(&rig);
+    map_row(&rig, &space, &frames, LARGE, |_| READ_WRITE);
+    // In segments of 16 MiB, 64 KiB and 4 KiB pages (SPEC 3.5).
+    for (entry, lp) in [(1, 0), (2, 0x8000), (3, 0x3_8000)] {
+        insert_large(&rig, &space, entry, LARGE, lp).unwrap();
+        let at = rig.addr(space.hpt) + 16 * entry;
+        let r = rig.m.read_hpte(at, 1);
+        assert_eq!(
+            r & hpte::RPN_ISA30 & !(LARGE - 1),
+            rig.addr(frames[0]),
+            "one address for all"
+        );
+        assert_eq!(r & 0xff000, lp);
+    }
+    assert_eq!(unmap_all(&rig, &frames), [false; 8]);
+    for entry in [1, 2] {
+        rig.ok(space.hpt, L::HPTRemove, &[entry], &[]);
+        assert_eq!(unmap_all(&rig, &frames), [false; 8]);
+    }
+    rig.ok(space.hpt, L::HPTRemoveBatch, &[1, 3], &[]);
+    assert_eq!(unmap_all(&rig, &frames), [true; 8]);
+}
+
+#[test]
+fn gspace0011_the_frames_of_a_page_of_16_mib_are_alike_and_in_a_row() {
+    let rig = Rig::with_memory(64 << 20);
+    let space = space(&rig);
+    table(&rig, &space);
+    let frames = row(&rig);
+    let insert = |gpa| insert_large(&rig, &space, 1, gpa, 0);
+    // Not aligned: not at a multiple of 16 MiB of real memory.
+    map_row(&rig, &space, &frames, LARGE + 2 * MIB, |_| READ_WRITE);
+    assert_eq!(insert(LARGE), Err(E::FailedLookup));
+    unmap_all(&rig, &frames);
+    // Not in order.
+    let mut other = frames.clone();
+    other.swap(3, 6);
+    map_row(&rig, &space, &other, LARGE, |_| READ_WRITE);
+    assert_eq!(insert(LARGE), Err(E::FailedLookup));
+    unmap_all(&rig, &frames);
+    // With different rights.
+    let odd = |i| {
+        if i == 7 {
+            CapRights::READ.0
+        } else {
+            READ_WRITE
+        }
+    };
+    map_row(&rig, &space, &frames, LARGE, odd);
+    assert_eq!(insert(LARGE), Err(E::FailedLookup));
+    unmap_all(&rig, &frames);
+    // One of them missing, whichever.
+    for missing in 0..8 {
+        map_row(&rig, &space, &frames, LARGE, |_| READ_WRITE);
+        rig.ok(frames[missing], L::PageUnmap, &[], &[]);
+        assert_eq!(insert(LARGE), Err(E::FailedLookup), "{missing}");
+        assert_eq!(unmap_all(&rig, &frames), [true; 8]);
+    }
+    // No half of it is left pinned; all there, it works. One frame's end is the end of all.
+    map_row(&rig, &space, &frames, LARGE, |_| READ_WRITE);
+    insert(LARGE).unwrap();
+    rig.delete(frames[5]);
+    assert_eq!(
+        insert_large(&rig, &space, 2, LARGE, 0),
+        Err(E::IllegalOperation)
+    );
+    rig.ok(space.hpt, L::HPTClear, &[], &[]);
+    assert_eq!(insert(LARGE), Err(E::FailedLookup));
+    let rest: Vec<u64> = frames.iter().copied().filter(|f| *f != frames[5]).collect();
+    assert_eq!(unmap_all(&rig, &rest), [true; 7]);
+}

@@ -171,9 +171,11 @@ fn stats(stats: &Stats, which: u64) -> Answer {
             foreign,
             mapped,
             busy,
+            page_shift,
             frames: _,
         } = *stats;
-        return Answer::ok([slots as u64, held, foreign, mapped, busy]);
+        let shift = page_shift.into();
+        return Answer::ok([slots as u64, held, foreign, mapped, busy, shift]);
     }
     let number = usize::try_from(which - 1).unwrap_or(usize::MAX);
     match (FrameSize::ALL.get(number), stats.frames.get(number)) {
@@ -292,7 +294,10 @@ mod tests {
                 refused(Refusal::NoChange, 0)
             );
             assert_eq!(call(protocol::ZERO, [17, 12, 0, 0]), Answer::ok([]));
-            assert_eq!(call(protocol::STATS, [0; 4]), Answer::ok([1, 1, 0, 1, 0]));
+            assert_eq!(
+                call(protocol::STATS, [0; 4]),
+                Answer::ok([1, 1, 0, 1, 0, 16])
+            );
             let medium = Answer::ok([0x1_0000, 16, 15, 16]);
             assert_eq!(call(protocol::STATS, [2, 0, 0, 0]), medium);
             assert_eq!(call(protocol::STATS, [4, 0, 0, 0]).label, answer::INVALID);

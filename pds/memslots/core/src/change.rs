@@ -2,6 +2,7 @@
 //! Creating, deleting, moving slots and changing their flags, one step at a time (S3).
 
 use crate::pages::PageWord;
+use crate::pool::{GROUP, GROUP_SHIFT};
 use crate::region::Extent;
 use crate::{BATCH, Error, Kernel, MemSlots, Region, SCAN, UnmapError};
 use partita_papr::Gfn;
@@ -103,7 +104,7 @@ impl<K: Kernel> MemSlots<'_, K> {
             return Ok(Step::Done);
         }
         if target.base != slot.base {
-            let pages = region.size.pages();
+            let pages = region.piece_pages();
             // The frames stay, so the new place must fit them too.
             if target.base.get() & (pages - 1) != 0 {
                 return Err(Error::Alignment);
@@ -125,11 +126,13 @@ impl<K: Kernel> MemSlots<'_, K> {
         let count =
             usize::try_from(extent.npages / size.pages()).map_err(|_| Error::NoPageWords)?;
         let first = self.find_words(count)?;
+        let grouped = self.promise_groups(extent, size);
+        let shift = if grouped { GROUP_SHIFT } else { size.shift() };
         let slot = Slot {
             base: extent.base,
             npages: extent.npages,
             flags: extent.flags,
-            page_shift: size.shift() as u8,
+            page_shift: shift as u8,
             id,
         };
         self.pool.commit(size, count as u64);
@@ -138,6 +141,8 @@ impl<K: Kernel> MemSlots<'_, K> {
             slot,
             size,
             words: (first, count),
+            grouped,
+            groups: 0,
         };
         if self.regions.push(region).is_err() {
             return Err(Error::TooManySlots);
@@ -311,6 +316,10 @@ impl<K: Kernel> MemSlots<'_, K> {
             }
             self.set_word(&region, next, PageWord::FREE);
             next += 1;
+        }
+        if region.grouped {
+            let groups = (region.words.1 / GROUP) as u64;
+            self.pool.unpromise(groups - region.groups.min(groups));
         }
         self.pool.uncommit(region.size, region.words.1 as u64);
         self.regions.retain(|region| region.slot.id != change.id);

@@ -106,6 +106,10 @@ pub(crate) struct Region {
     size: FrameSize,
     /// Its page words: first and count.
     words: (usize, usize),
+    /// Its frames are taken in groups of 16 MiB.
+    grouped: bool,
+    /// Groups that it has taken.
+    groups: u64,
 }
 
 /// How much there is of what.
@@ -121,6 +125,8 @@ pub struct Stats {
     pub mapped: u64,
     /// Pages being reclaimed.
     pub busy: u64,
+    /// log2 of the largest page that every slot can have; 0 without slots.
+    pub page_shift: u32,
     /// Frames of each size, in the order of [`FrameSize::ALL`].
     pub frames: [PoolStats; 3],
 }
@@ -188,6 +194,8 @@ impl<'a, K: Kernel> MemSlots<'a, K> {
         for (to, size) in stats.frames.iter_mut().zip(FrameSize::ALL) {
             *to = self.pool.stats(size);
         }
+        let shifts = self.regions.iter().map(|r| u32::from(r.slot.page_shift));
+        stats.page_shift = shifts.min().unwrap_or(0);
         for word in self
             .regions
             .iter()

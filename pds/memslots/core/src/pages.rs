@@ -18,7 +18,9 @@ const HELD: u32 = 1 << 31;
 const FOREIGN: u32 = 1 << 30;
 const MAPPED: u32 = 1 << 29;
 const BUSY: u32 = 1 << 28;
-const INDEX: u32 = BUSY - 1;
+/// The frame is set aside with its group, and not made ready yet.
+const SET_ASIDE: u32 = 1 << 27;
+const INDEX: u32 = SET_ASIDE - 1;
 
 impl PageWord {
     /// Nothing behind the page.
@@ -26,6 +28,14 @@ impl PageWord {
 
     fn holding(frame: Frame, foreign: bool) -> Self {
         PageWord(HELD | (frame.index & INDEX) | if foreign { FOREIGN } else { 0 })
+    }
+
+    fn set_aside(index: u32) -> Self {
+        PageWord(HELD | SET_ASIDE | (index & INDEX))
+    }
+
+    fn is_set_aside(self) -> bool {
+        self.0 & SET_ASIDE != 0
     }
 
     pub(crate) fn frame_index(self) -> Option<u32> {
@@ -124,7 +134,7 @@ impl<K: Kernel> MemSlots<'_, K> {
         // While a slot moves, its published and its own base differ: then it is INVALID anyway.
         if region.slot.base != slot.base
             || (write && slot.flags.contains(SlotFlags::READ_ONLY))
-            || !(PAGE_SHIFT..=region.size.shift()).contains(&shift)
+            || !(PAGE_SHIFT..=u32::from(slot.page_shift)).contains(&shift)
             || gfn.get() & ((1 << (shift - PAGE_SHIFT)) - 1) != 0
         {
             return None;
@@ -144,10 +154,19 @@ impl<K: Kernel> MemSlots<'_, K> {
         if word.is_busy() {
             return Err(Answer::Busy);
         }
+        let size = place.region.size;
         let (frame, word, fresh) = match frame {
-            Some(frame) => (frame, word, false),
+            Some(frame) if !word.is_set_aside() => (frame, word, false),
+            Some(frame) => {
+                self.kernel.prepare(frame).map_err(|_| Answer::Refused)?;
+                (frame, PageWord::holding(frame, false), true)
+            }
+            None if place.region.grouped => {
+                self.set_group_aside(place)?;
+                return self.make_present(place);
+            }
             None => {
-                let frame = self.pool.take(place.region.size).ok_or(Answer::Refused)?;
+                let frame = self.pool.take(size).ok_or(Answer::Refused)?;
                 // Whoever had it before must not be seen in it.
                 if self.kernel.prepare(frame).is_err() {
                     self.pool.give_back(frame);
@@ -159,7 +178,7 @@ impl<K: Kernel> MemSlots<'_, K> {
         if !word.is_mapped() {
             let writable = !place.region.slot.flags.contains(SlotFlags::READ_ONLY);
             if self.kernel.map(gfn, frame, writable).is_err() {
-                if fresh {
+                if fresh && !place.region.grouped {
                     self.pool.give_back(frame);
                 }
                 return Err(Answer::Refused);
@@ -169,16 +188,36 @@ impl<K: Kernel> MemSlots<'_, K> {
         Ok((frame, fresh))
     }
 
+    /// Takes the frames of a piece of 16 MiB, so that they lie in a row. Each is made ready when it is needed.
+    fn set_group_aside(&mut self, place: &Place) -> Result<(), Answer> {
+        let first = self.pool.take_group().ok_or(Answer::Refused)?;
+        for (index, number) in (first..).zip(place.region.piece(place.word)) {
+            self.set_word(&place.region, number, PageWord::set_aside(index));
+        }
+        if let Some(region) = self.region_mut(place.region.slot.id) {
+            region.groups += 1;
+        }
+        Ok(())
+    }
+
+    /// The frames that 2^`shift` bytes from a place on lie in.
+    fn pieces(place: Place, shift: u32) -> impl Iterator<Item = Place> {
+        let count = 1 << shift.saturating_sub(place.region.size.shift());
+        (place.word..place.word + count).map(move |word| Place { word, ..place })
+    }
+
     /// Makes the 2^`shift` bytes from `gfn` present in the GSpace (S2.5 to S2.8). `write` says that
     /// they will be written. Asking again for a page that is there changes nothing (S2.7).
     pub fn request(&mut self, gfn: Gfn, shift: u32, write: bool) -> Answer {
-        match self.place(gfn, shift, write) {
-            Some(place) => match self.make_present(&place) {
-                Ok(_) => Answer::Ready,
-                Err(answer) => answer,
-            },
-            None => Answer::Refused,
+        let Some(place) = self.place(gfn, shift, write) else {
+            return Answer::Refused;
+        };
+        for place in Self::pieces(place, shift) {
+            if let Err(answer) = self.make_present(&place) {
+                return answer;
+            }
         }
+        Answer::Ready
     }
 
     /// Zeroes 2^`shift` bytes from `gfn` (H_PAGE_INIT, ZERO_PAGE).
@@ -186,15 +225,18 @@ impl<K: Kernel> MemSlots<'_, K> {
         let Some(place) = self.place(gfn, shift, true) else {
             return Answer::Refused;
         };
-        match self.make_present(&place) {
-            Ok((frame, fresh)) => {
-                if fresh {
-                    return Answer::Ready;
-                }
-                answer(self.kernel.zero(frame, place.offset, 1 << shift))
+        let bytes = 1 << shift.min(place.region.size.shift());
+        for place in Self::pieces(place, shift) {
+            let zeroed = match self.make_present(&place) {
+                Ok((_, true)) => Answer::Ready,
+                Ok((frame, false)) => answer(self.kernel.zero(frame, place.offset, bytes)),
+                Err(answer) => answer,
+            };
+            if zeroed != Answer::Ready {
+                return zeroed;
             }
-            Err(answer) => answer,
         }
+        Answer::Ready
     }
 
     /// Copies the 4 KiB at `from` to `to` (H_PAGE_INIT).
@@ -252,7 +294,9 @@ impl<K: Kernel> MemSlots<'_, K> {
             return Err(Error::InProgress);
         }
         let last = first as u64 + region.words.1 as u64;
-        if last > INDEX as u64 + 1
+        // Nobody knows whether they lie in a row.
+        if region.grouped
+            || last > INDEX as u64 + 1
             || self
                 .region_words(&region)
                 .iter()
@@ -274,55 +318,88 @@ impl<K: Kernel> MemSlots<'_, K> {
     /// BUSY. Answers the pages to flush (`hpt`, `vpa`).
     pub fn reclaim_begin(&mut self, gfn: Gfn) -> Result<(Gfn, u64), Error> {
         let place = self.place(gfn, PAGE_SHIFT, false).ok_or(Error::NoSlot)?;
-        let (first, _, word) = self.page(&place.region, place.word);
+        let piece = place.region.piece(place.word);
+        let (first, _, _) = self.page(&place.region, piece.start);
         let first = first.ok_or(Error::NoSlot)?;
-        self.set_word(&place.region, place.word, word.busy(true));
-        Ok((first, first.get() + place.region.size.pages()))
+        self.mark_piece(&place, true);
+        Ok((first, first.get() + place.region.piece_pages()))
     }
 
-    /// Unmaps a BUSY piece and gives its frame back: Done, or NotYet while something pins it.
+    fn mark_piece(&mut self, place: &Place, busy: bool) {
+        for number in place.region.piece(place.word) {
+            let (_, _, word) = self.page(&place.region, number);
+            self.set_word(&place.region, number, word.busy(busy));
+        }
+    }
+
+    /// Unmaps a BUSY piece and gives its frames back: Done, or NotYet while something pins it.
     pub fn reclaim_finish(&mut self, gfn: Gfn) -> Result<Step, Error> {
         let place = self.place(gfn, PAGE_SHIFT, false).ok_or(Error::NoSlot)?;
-        let (first, frame, word) = self.page(&place.region, place.word);
-        if !word.is_busy() {
-            return Err(Error::NoChange);
-        }
-        if let (Some(first), Some(frame)) = (first, frame) {
-            if word.is_mapped() {
-                match self.kernel.unmap(first, frame) {
-                    Ok(()) => {}
-                    Err(UnmapError::Pinned) => return Ok(Step::NotYet(Waiting::Pinned(first))),
+        for number in place.region.piece(place.word) {
+            let (gfn, frame, word) = self.page(&place.region, number);
+            if !word.is_busy() {
+                return Err(Error::NoChange);
+            }
+            if let (Some(gfn), Some(frame)) = (gfn, frame)
+                && word.is_mapped()
+            {
+                match self.kernel.unmap(gfn, frame) {
+                    Ok(()) => self.set_word(&place.region, number, word.unmapped()),
+                    Err(UnmapError::Pinned) => return Ok(Step::NotYet(Waiting::Pinned(gfn))),
                     Err(UnmapError::Failed) => return Ok(Step::NotYet(Waiting::Failed)),
                 }
             }
-            if !word.is_foreign() {
-                self.pool.give_back(frame);
-            }
         }
-        self.set_word(&place.region, place.word, PageWord::FREE);
+        self.free_piece(&place);
         Ok(Step::Done)
     }
 
+    /// Gives the frames of a piece back, none of which is mapped any more.
+    fn free_piece(&mut self, place: &Place) {
+        let piece = place.region.piece(place.word);
+        let (_, frame, word) = self.page(&place.region, piece.start);
+        if let Some(frame) = frame.filter(|_| !word.is_foreign()) {
+            if place.region.grouped {
+                self.pool.give_back_group(frame.index);
+                if let Some(region) = self.region_mut(place.region.slot.id) {
+                    region.groups -= 1;
+                }
+            } else {
+                self.pool.give_back(frame);
+            }
+        }
+        for number in piece {
+            self.set_word(&place.region, number, PageWord::FREE);
+        }
+    }
+
     /// Takes the piece of memory that holds `gfn` away from the guest at once. What uses it does so no longer: the
-    /// guest's table is poisoned then (the pin rule). The next request finds it another frame.
+    /// guest's table is poisoned then (the pin rule). The next request finds it other frames.
     pub fn reclaim_by_force(&mut self, gfn: Gfn) -> Result<Step, Error> {
         let place = self.place(gfn, PAGE_SHIFT, false).ok_or(Error::NoSlot)?;
-        let (_, frame, word) = self.page(&place.region, place.word);
-        if let Some(frame) = frame {
+        for number in place.region.piece(place.word) {
+            let (_, frame, word) = self.page(&place.region, number);
+            let Some(frame) = frame.filter(|_| !word.is_set_aside()) else {
+                continue;
+            };
             if word.is_foreign() || self.kernel.destroy(frame).is_err() {
                 return Ok(Step::NotYet(Waiting::Failed));
             }
-            self.pool.give_back(frame);
+            let again = if place.region.grouped {
+                PageWord::set_aside(frame.index)
+            } else {
+                word.unmapped()
+            };
+            self.set_word(&place.region, number, again);
         }
-        self.set_word(&place.region, place.word, PageWord::FREE);
+        self.free_piece(&place);
         Ok(Step::Done)
     }
 
     /// Leaves a BUSY piece to the guest after all.
     pub fn reclaim_cancel(&mut self, gfn: Gfn) -> Result<(), Error> {
         let place = self.place(gfn, PAGE_SHIFT, false).ok_or(Error::NoSlot)?;
-        let (_, _, word) = self.page(&place.region, place.word);
-        self.set_word(&place.region, place.word, word.busy(false));
+        self.mark_piece(&place, false);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! What a region may be, and what its pages will be made of.
 
+use crate::pool::{GROUP, GROUP_SHIFT};
 use crate::{Error, FrameSize, Kernel, MemSlots, Region};
 use heapless::Vec;
 use partita_papr::{Gfn, GuestReal, PAGE_SHIFT};
@@ -72,6 +73,15 @@ impl<K: Kernel> MemSlots<'_, K> {
             .unwrap_or(FrameSize::Small)
     }
 
+    /// Whether a new slot of frames of `size` gets them in groups of 16 MiB: it must be aligned so, and there be a whole
+    /// group for each. Then it can have pages of that size.
+    pub(crate) fn promise_groups(&mut self, extent: &Extent, size: FrameSize) -> bool {
+        let pages = 1 << (GROUP_SHIFT - PAGE_SHIFT);
+        size == FrameSize::Large
+            && (extent.base.get() | extent.npages) & (pages - 1) == 0
+            && self.pool.promise(extent.npages / pages)
+    }
+
     /// The first gap of `count` page words.
     pub(crate) fn find_words(&self, count: usize) -> Result<usize, Error> {
         let mut taken: Vec<(usize, usize), MAX_SLOTS> =
@@ -121,5 +131,24 @@ impl<K: Kernel> MemSlots<'_, K> {
 
     pub(crate) fn region_mut(&mut self, id: u16) -> Option<&mut Region> {
         self.regions.iter_mut().find(|region| region.slot.id == id)
+    }
+}
+
+impl Region {
+    /// 4 KiB pages of a piece: what is found, and taken back, at one time.
+    pub(crate) fn piece_pages(&self) -> u64 {
+        self.size.pages() * self.piece_words() as u64
+    }
+
+    /// Page words of a piece.
+    pub(crate) fn piece_words(&self) -> usize {
+        if self.grouped { GROUP } else { 1 }
+    }
+
+    /// Page words of the piece that word `number` is in.
+    pub(crate) fn piece(&self, number: usize) -> core::ops::Range<usize> {
+        let words = self.piece_words();
+        let first = number / words * words;
+        first..first + words
     }
 }

@@ -128,7 +128,7 @@ pub(crate) fn with(
     let readers = [&memory.epoch];
     let reader = Reader::new(&memory.table, &memory.epoch);
     let [small, medium, large] = &mut memory.frames;
-    let pool = Pool::new(small, medium, large);
+    let pool = Pool::new(small, medium, large, true);
     let writer = Writer::new(&memory.table, &readers);
     let mut server = MemSlots::new(&mut fake, writer, pool, &mut memory.words, ram_shift);
     test(&mut server, &reader);
@@ -802,4 +802,185 @@ fn a_page_is_taken_away_by_force() {
         let far = Gfn::new(1 << 20).unwrap();
         assert_eq!(server.reclaim_by_force(far), Err(Error::NoSlot));
     });
+}
+
+const LARGE_PAGE: u64 = 16 * MIB;
+
+/// Where the frames of a piece of 16 MiB are.
+fn frames_of(server: &MemSlots<'_, &mut Fake>, base: u64) -> Vec<u32> {
+    let first = base >> 12;
+    (0..8)
+        .map(|i| server.kernel.gspace[&(first + 512 * i)].0.index)
+        .collect()
+}
+
+/// H_ENTER 5, 6 and C3: a slot that is aligned so, with whole groups behind it, has pages of 16 MiB.
+#[test]
+fn pages_of_16_mib() {
+    with([0, 0, 24], 24, 12, |server, _| {
+        server.set_region(0, 0, 2 * LARGE_PAGE, 0).unwrap();
+        while server.changing().is_some() {
+            server.advance().unwrap();
+        }
+        let slot = server.slot(0).unwrap();
+        assert_eq!(slot.page_shift, 24);
+        assert!(slot.suits(24) && slot.suits(12));
+        assert_eq!(server.stats().page_shift, 24);
+        // A single page sets its group aside; the others are made ready when they are needed.
+        assert_eq!(server.request(gfn(3 * 512), 12, true), Answer::Ready);
+        assert_eq!((server.stats().held, server.stats().mapped), (8, 1));
+        assert_eq!(server.kernel.zeroed, 2 * MIB);
+        assert_eq!(server.request(gfn(0), 24, true), Answer::Ready);
+        assert_eq!(server.kernel.zeroed, LARGE_PAGE);
+        let frames = frames_of(server, 0);
+        assert_eq!(frames[0] % 8, 0, "aligned");
+        assert!(frames.windows(2).all(|w| w[1] == w[0] + 1), "in a row");
+        assert_eq!(
+            server.request(gfn(512), 24, true),
+            Answer::Refused,
+            "not aligned"
+        );
+        // Reclaimed as a whole.
+        server.kernel.pinned.insert(5 * 512);
+        let piece = server.reclaim_begin(gfn(6 * 512)).unwrap();
+        assert_eq!(piece, (gfn(0), 4096));
+        assert_eq!(server.request(gfn(4), 12, true), Answer::Busy);
+        let step = server.reclaim_finish(gfn(6 * 512)).unwrap();
+        assert_eq!(step, Step::NotYet(Waiting::Pinned(gfn(5 * 512))));
+        server.kernel.pinned.clear();
+        assert_eq!(server.reclaim_finish(gfn(1)), Ok(Step::Done));
+        assert_eq!(server.stats().held, 0);
+        assert_eq!(server.zero(gfn(4096), 24), Answer::Ready);
+        // It moves by whole pages only.
+        assert_eq!(
+            server.set_region(0, 2 * MIB, 2 * LARGE_PAGE, 0),
+            Err(Error::Alignment)
+        );
+        server
+            .set_region(0, 4 * LARGE_PAGE, 2 * LARGE_PAGE, 0)
+            .unwrap();
+        while server.changing().is_some() {
+            server.advance().unwrap();
+        }
+        assert_eq!(server.request(gfn(5 * 4096), 24, true), Answer::Ready);
+        assert_eq!(server.stats().held, 8);
+        server.kernel.pinned.insert(5 * 4096);
+        assert_eq!(server.reclaim_by_force(gfn(5 * 4096 + 9)), Ok(Step::Done));
+        server.kernel.pinned.clear();
+        assert_eq!(server.stats().held, 0);
+    });
+}
+
+/// Whole groups that a slot was promised are there when it needs them; other slots get along with the rest.
+#[test]
+fn promised_groups_stay_whole() {
+    with([0, 0, 20], 64, 12, |server, _| {
+        let settle = |server: &mut MemSlots<'_, &mut Fake>| {
+            while server.changing().is_some() {
+                server.advance().unwrap();
+            }
+        };
+        server.set_region(0, LARGE_PAGE, LARGE_PAGE, 0).unwrap();
+        settle(server);
+        // Twelve more: four of the last, broken group, and one group; no whole one is left for this.
+        server
+            .set_region(1, 4 * LARGE_PAGE, 3 * LARGE_PAGE, 0)
+            .unwrap();
+        settle(server);
+        assert_eq!(server.slot(0).unwrap().page_shift, 24);
+        assert_eq!(server.slot(1).unwrap().page_shift, 21);
+        let first = (4 * LARGE_PAGE) >> 12;
+        for page in 0..24 {
+            let answer = server.request(gfn(first + 512 * page), 21, true);
+            let right = if page < 12 {
+                Answer::Ready
+            } else {
+                Answer::Refused
+            };
+            assert_eq!(answer, right, "{page}");
+        }
+        assert_eq!(server.request(gfn(4096), 24, true), Answer::Ready);
+        assert_eq!(server.stats().frames[2].free, 0);
+        // Gone, its group is another's.
+        server.set_region(0, 0, 0, 0).unwrap();
+        settle(server);
+        assert_eq!(
+            server.request(gfn(first + 512 * 20), 21, true),
+            Answer::Ready
+        );
+        assert_eq!(server.stats().frames[2].free, 7);
+    });
+    // Without frames in a row there are no such pages.
+    let (mut small, mut medium, mut large) = (vec![], vec![], vec![0; 16]);
+    let mut pool = Pool::new(&mut small, &mut medium, &mut large, false);
+    assert!(!pool.promise(1));
+    let frames: BTreeSet<_> = (0..16).map(|_| pool.take(FrameSize::Large)).collect();
+    assert!(frames.len() == 16 && pool.take(FrameSize::Large).is_none());
+}
+
+proptest! {
+    /// Groups and single frames: each frame is given out once, whole groups are aligned and in a row, and a promise
+    /// holds.
+    #[test]
+    fn any_frames(
+        count in 0usize..70,
+        ops in prop::collection::vec((0u8..5, 0usize..64), 1..300),
+    ) {
+        let (mut small, mut medium, mut large) = (vec![], vec![], vec![0; count]);
+        let mut pool = Pool::new(&mut small, &mut medium, &mut large, true);
+        let (mut singles, mut groups) = (Vec::<Frame>::new(), Vec::<u32>::new());
+        let (mut used, mut promised) = (BTreeSet::new(), 0usize);
+        for (op, n) in ops {
+            match op {
+                0 => {
+                    if let Some(frame) = pool.take(FrameSize::Large) {
+                        prop_assert!(used.insert(frame.index));
+                        singles.push(frame);
+                    }
+                }
+                1 => {
+                    if !singles.is_empty() {
+                        let frame = singles.swap_remove(n % singles.len());
+                        used.remove(&frame.index);
+                        pool.give_back(frame);
+                    }
+                }
+                2 => {
+                    if pool.promise((n % 3) as u64) {
+                        promised += n % 3;
+                    }
+                }
+                3 => {
+                    if promised > 0 {
+                        let first = pool.take_group().expect("it was promised");
+                        promised -= 1;
+                        prop_assert_eq!(first % 8, 0);
+                        for index in first..first + 8 {
+                            prop_assert!(used.insert(index));
+                        }
+                        groups.push(first);
+                    }
+                }
+                _ => {
+                    if !groups.is_empty() {
+                        let first = groups.swap_remove(n % groups.len());
+                        for index in first..first + 8 {
+                            used.remove(&index);
+                        }
+                        pool.give_back_group(first);
+                        promised += 1;
+                    }
+                }
+            }
+            let stats = pool.stats(FrameSize::Large);
+            prop_assert_eq!(stats.total, count as u64);
+            prop_assert_eq!(stats.free, (count - used.len()) as u64);
+            prop_assert!(used.iter().all(|index| (*index as usize) < count));
+        }
+        // Nothing but what is promised is kept back.
+        while let Some(frame) = pool.take(FrameSize::Large) {
+            prop_assert!(used.insert(frame.index));
+        }
+        prop_assert_eq!(count - used.len(), 8 * promised);
+    }
 }

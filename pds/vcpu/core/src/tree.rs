@@ -49,6 +49,26 @@ pub const PAGES_UP_TO_64K: &[SegmentPageSize<'static>] = &[
     },
 ];
 
+/// 4 KiB, 64 KiB and 16 MiB pages, each alone in its segments. Pages of 16 MiB among smaller ones (SPEC 3.5) can be entered,
+/// too; they are not offered, since a guest that has them makes every large piece of its programs' memory of them.
+pub const PAGES_64K_AND_16M: &[SegmentPageSize<'static>] = &[
+    SegmentPageSize {
+        shift: 12,
+        slb_encoding: 0,
+        pages: &[(12, 0)],
+    },
+    SegmentPageSize {
+        shift: 16,
+        slb_encoding: 0x110,
+        pages: &[(16, 1)],
+    },
+    SegmentPageSize {
+        shift: 24,
+        slb_encoding: 0x100,
+        pages: &[(24, 0)],
+    },
+];
+
 /// The same and 16 MiB pages, also in smaller segments; right only if every slot is backed so
 /// (finding C3).
 pub const PAGES_UP_TO_16M: &[SegmentPageSize<'static>] = &[

@@ -263,16 +263,18 @@ pub fn settle(mut got: Got, what: &'static str) -> Outcome<Step> {
 /// Carries a change through to its end: what has to be let go is let go.
 pub fn complete(got: Got, what: &'static str) -> Outcome {
     let mut step = settle(got, what)?;
+    let mut pages = (0, 0);
     for _ in 0..1000 {
         match step {
             Step::Done => return Ok(()),
             Step::Flush { first, end } => {
+                pages = (first, end);
                 flush(first, end)?;
                 release(first, end)?;
             }
-            Step::Pinned(gfn) => {
-                flush(gfn, gfn + 1)?;
-                release(gfn, gfn + 1)?;
+            Step::Pinned(_) => {
+                flush(pages.0, pages.1)?;
+                release(pages.0, pages.1)?;
             }
             other => return check(what, false, other.to_answer().words[0], 0),
         }

@@ -10,6 +10,8 @@ mod areas;
 #[cfg(target_arch = "powerpc64")]
 mod interrupts;
 #[cfg(target_arch = "powerpc64")]
+mod large;
+#[cfg(target_arch = "powerpc64")]
 mod modes;
 #[cfg(target_arch = "powerpc64")]
 mod pages;
@@ -34,6 +36,7 @@ mod program {
             guest,
             &[
                 super::table::CASES,
+                super::large::CASES,
                 super::pages::CASES,
                 super::areas::CASES,
                 super::interrupts::CASES,

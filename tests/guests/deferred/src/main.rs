@@ -23,7 +23,7 @@ mod program {
 
     const CASES: &[Case] = &[
         Case {
-            name: "S2.1 the guest has memory that nothing is behind",
+            name: "S2.1 C3 the guest has memory that nothing is behind, in pages of up to 64 KiB",
             body: size,
         },
         Case {
@@ -56,6 +56,18 @@ mod program {
 
     fn size(guest: &'static Guest) -> Outcome {
         check_eq!(guest.memory, 64 * GIB);
+        // There are not so many pages of 16 MiB: they are not offered, and H_ENTER 6 refuses them.
+        check!(guest.offers_pages(16) && !guest.offers_pages(24));
+        let huge = segment(1 << 40, 0x7100, PageSize::Size16M);
+        for size in [
+            PageSize::Size16M,
+            PageSize::Size16MIn64K,
+            PageSize::Size16MIn4K,
+        ] {
+            let (v, r) = huge.entry(huge.base, 16 << 20, size, 2);
+            let answer = hypercall(H_ENTER, [0, huge.group(guest, huge.base), v, r]);
+            check_eq!(answer.status, H_PARAMETER);
+        }
         Ok(())
     }
 

@@ -99,6 +99,35 @@ impl Guest {
         }
     }
 
+    /// Whether the tree offers segments of pages of 2^`shift` bytes.
+    pub fn offers_pages(&self, shift: u32) -> bool {
+        let cpu = self
+            .tree
+            .find_node("/cpus")
+            .and_then(|n| n.children().next());
+        let sizes = cpu
+            .as_ref()
+            .and_then(|n| n.property("ibm,segment-page-sizes"));
+        let Some(sizes) = sizes else {
+            return false;
+        };
+        // Base, segment encoding, count, then so many pairs.
+        let mut cells = sizes
+            .value
+            .chunks_exact(4)
+            .map(|c| c.try_into().map_or(0, u32::from_be_bytes));
+        while let Some(base) = cells.next() {
+            if base == shift {
+                return true;
+            }
+            let pairs = cells.nth(1).unwrap_or(0);
+            for _ in 0..2 * pairs {
+                cells.next();
+            }
+        }
+        false
+    }
+
     /// The value of `name=value` on the command line.
     pub fn argument(&self, name: &str) -> Option<&'static str> {
         let line: &'static str = self.tree.chosen().bootargs()?;

@@ -59,11 +59,11 @@ pub struct Memory {
 }
 
 impl Memory {
-    pub fn new() -> Self {
+    pub fn new(gfns: u64) -> Self {
         let entries = HptOrder::new(ORDER).unwrap().entries();
         Memory {
             rev: (0..entries).map(|_| Rev::new()).collect(),
-            rmap: (0..GFNS).map(|_| AtomicU64::new(0)).collect(),
+            rmap: (0..gfns).map(|_| AtomicU64::new(0)).collect(),
             real: (0..entries).map(|_| RealHpte::new(0, 0)).collect(),
             control: Control::default(),
             slots: partita_srcu::Table::new(),
@@ -472,7 +472,7 @@ impl Pages for &Kernel<'_> {
 
 /// Runs `test` on an empty machine with one slot of [`GFNS`] pages.
 pub fn with(test: impl FnOnce(&Memory, &Kernel<'_>, &Hpt<'_, &Kernel<'_>, &Kernel<'_>>)) {
-    let memory = Box::new(Memory::new());
+    let memory = Box::new(Memory::new(GFNS));
     let kernel = Kernel::new(&memory);
     memory.publish(&[slot(0, 0, GFNS, SlotFlags::NONE)]);
     let hpt = memory.hpt(&kernel);

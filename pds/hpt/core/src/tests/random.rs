@@ -642,7 +642,7 @@ proptest! {
     /// them, gives the guest exactly what the model says and keeps every invariant.
     #[test]
     fn i1_to_i8_any_sequence(ops in prop::collection::vec(op(), 1..80)) {
-        let memory = Box::new(Memory::new());
+        let memory = Box::new(Memory::new(GFNS));
         let kernel = Kernel::new(&memory);
         kernel.read_only.borrow_mut().extend(80..GFNS);
         memory.publish(&slots(Some(SlotFlags::NONE)));

@@ -7,7 +7,7 @@ use crate::*;
 use partita_papr::hcall::{number::*, status::*};
 use partita_papr::hpte::*;
 use partita_papr::{Gfn, HptOrder};
-use partita_srcu::{Drained, SlotFlags, Writer};
+use partita_srcu::{Drained, Slot, SlotFlags, Writer};
 
 /// S3.5, S3.6, S3.11, S4.12, finding 6, I7: an INVALID slot can be torn down, and afterwards
 /// nothing refers to it.
@@ -130,7 +130,7 @@ fn s4_10_a_locked_member_is_not_trusted() {
 /// S4.14: there is always a place for each entry's links, and a page without a chain is not mapped.
 #[test]
 fn s4_14_regions_that_are_too_short_are_refused() {
-    let memory = Memory::new();
+    let memory = Memory::new(GFNS);
     let order = HptOrder::new(ORDER).unwrap();
     let new = |rev: usize, real: usize| {
         let (rev, real) = (&memory.rev[..rev], &memory.real[..real]);
@@ -239,4 +239,73 @@ fn i1_to_i7_walker_finds_damage() {
         |m| m.rev[0].r.store(GFNS << 12, Relaxed),
         |v| v == Violation::NoSlot { index: 0 },
     );
+}
+
+/// H_ENTER 5 and 6, S4.7, 3.5: pages of 16 MiB in segments of all base page sizes, where the slot has them in one piece.
+#[test]
+fn s4_7_pages_of_16_mib() {
+    const PAGES: u64 = 4096;
+    let memory = Memory::new(3 * PAGES);
+    let kernel = Kernel::new(&memory);
+    let large = Slot {
+        page_shift: 24,
+        ..slot(0, 0, 2 * PAGES, SlotFlags::NONE)
+    };
+    let small = Slot {
+        page_shift: 21,
+        ..slot(1, 2 * PAGES, PAGES, SlotFlags::NONE)
+    };
+    memory.publish(&[large, small]);
+    let hpt = memory.hpt(&kernel);
+    let gpa = PAGES << 12;
+    for (i, lp) in [0, 0x8000, 0x3_8000].into_iter().enumerate() {
+        let index = 8 * i as u64;
+        let entered = enter(&hpt, index, V | LARGE | (i as u64) << 7, gpa | lp | 2);
+        assert_eq!((entered.status, entered.words[0]), (H_SUCCESS, index));
+        let refused = enter(&hpt, index, V | LARGE, 2 * gpa | lp | 2);
+        assert_eq!(refused.status, H_PARAMETER, "its pieces are of 2 MiB");
+    }
+    assert_eq!(kernel.requests.get(), 1, "all of it is found at once");
+    // Beside a small one in the middle of it, on a chain of its own.
+    enter(&hpt, 24, V | 9 << 7, gpa + 0x5000 | 2);
+    kernel.access(8, true);
+    kernel.access(24, true);
+    hpt.verify_all().unwrap();
+    kernel.assert_sound();
+    let mut pages = Vec::new();
+    let mut range = GfnRange {
+        next: 0,
+        end: 3 * PAGES,
+    };
+    while hpt.collect_dirty(&mut range, false, |gfn, n| {
+        kernel.forget_touched(gfn.get(), C);
+        pages.push((gfn.get(), n));
+    }) == Ok(Progress::More)
+    {}
+    assert_eq!(pages, [(PAGES, PAGES), (PAGES + 5, 1)]);
+    // INVALID: everything goes, and the guest still gets rid of it (S3.6).
+    memory.publish(&[
+        Slot {
+            flags: SlotFlags::INVALID,
+            ..large
+        },
+        small,
+    ]);
+    let mut range = GfnRange {
+        next: 0,
+        end: 2 * PAGES,
+    };
+    while hpt.flush(&mut range).unwrap() == Progress::More {}
+    hpt.verify_unmapped(0, 2 * PAGES).unwrap();
+    for gfn in PAGES..2 * PAGES {
+        kernel.unmap(gfn).expect("no pin is left");
+    }
+    assert_eq!(enter(&hpt, 32, V | LARGE, gpa | 2).status, H_PARAMETER);
+    let removed = |index| hpt.hypercall(H_REMOVE, [0, index, 0, 0, 0, 0, 0, 0]);
+    assert!(removed(8).words[1] & C != 0);
+    for index in [0, 16, 24] {
+        assert_eq!(removed(index).status, H_SUCCESS);
+    }
+    kernel.assert_sound();
+    hpt.verify_all().unwrap();
 }

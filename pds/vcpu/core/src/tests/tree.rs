@@ -199,7 +199,7 @@ fn sixteen_mib_pages_are_an_option() {
     ];
     assert_eq!(sizes, expected);
     // Every encoding is one that an HPTE can have.
-    for size in PAGES_UP_TO_16M {
+    for size in PAGES_UP_TO_16M.iter().chain(PAGES_64K_AND_16M) {
         for (shift, encoding) in size.pages.iter().filter(|(shift, _)| *shift != 12) {
             let found = partita_papr::PageSize::decode(4, u64::from(*encoding) << 12).unwrap();
             assert_eq!((found.base_shift(), found.shift()), (size.shift, *shift));
