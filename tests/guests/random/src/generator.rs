@@ -62,6 +62,8 @@ const NUMBERS: &[u64] = &[
     H_SET_XDABR,
 ];
 
+/// Bytes of a large page.
+const LARGE: u64 = 16 << 20;
 /// Flags of the table's calls.
 const FLAGS: &[u64] = &[
     0,
@@ -178,14 +180,24 @@ impl Generator {
     }
 
     fn dw1(&mut self, writes: bool) -> u64 {
-        let page = if writes || self.chance(2) {
+        let mut page = if writes || self.chance(2) {
             self.address() & !0xffff
         } else {
             self.random.below(self.memory)
         };
-        let lp = self
+        let mut lp = self
             .random
             .pick(&[0x1000, 0x7000, 0, 0x8000, 0x3_8000, 0x3000]);
+        // A page of 16 MiB that is written must not be that of the program; and it takes its time.
+        if writes && [0, 0x8000, 0x3_8000].contains(&lp) {
+            let first = self.play[0].next_multiple_of(LARGE);
+            let pages = self.play[1].saturating_sub(first) / LARGE;
+            if pages == 0 || !self.chance(32) {
+                lp = 0x1000;
+            } else {
+                page = first + self.random.below(pages) * LARGE;
+            }
+        }
         let bits = self.random.word() & !hpte::RPN;
         // Mostly plain memory.
         let bits = if self.chance(4) {

@@ -262,12 +262,12 @@ fn s4_7_pages_of_16_mib() {
         let index = 8 * i as u64;
         let entered = enter(&hpt, index, V | LARGE | (i as u64) << 7, gpa | lp | 2);
         assert_eq!((entered.status, entered.words[0]), (H_SUCCESS, index));
-        let refused = enter(&hpt, index, V | LARGE, 2 * gpa | lp | 2);
+        let refused = enter(&hpt, index, V | LARGE, (2 * gpa) | lp | 2);
         assert_eq!(refused.status, H_PARAMETER, "its pieces are of 2 MiB");
     }
     assert_eq!(kernel.requests.get(), 1, "all of it is found at once");
     // Beside a small one in the middle of it, on a chain of its own.
-    enter(&hpt, 24, V | 9 << 7, gpa + 0x5000 | 2);
+    enter(&hpt, 24, V | 9 << 7, (gpa + 0x5000) | 2);
     kernel.access(8, true);
     kernel.access(24, true);
     hpt.verify_all().unwrap();
