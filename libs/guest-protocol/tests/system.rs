@@ -110,6 +110,13 @@ fn ids_name_peers() {
             assert_eq!(number(end, "id"), expected as u64, "{end:?}");
             ends += 1;
         }
+        // Who calls, and who is called, has no notification beside.
+        let calls = pair.iter().any(|end| end.attribute("pp") == Some("true"));
+        let silent = |end: &Node<'_, '_>| end.attribute("notify") == Some("false");
+        assert_eq!(
+            pair.iter().filter(|end| silent(end)).count(),
+            if calls { 2 } else { 0 }
+        );
     }
     assert!(ends > 0);
     for route in document

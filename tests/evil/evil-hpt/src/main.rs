@@ -26,8 +26,6 @@ mod evil_pd {
         Holding::COMMON[2],
         Holding::COMMON[3],
         Holding::calls(channel::MEMSLOTS),
-        Holding::notifies(channel::MEMSLOTS),
-        Holding::notifies(channel::VCPU),
         Holding::root(Kind::Hpt, symbol::HPT_SLOT, 1),
     ];
 

@@ -18,7 +18,7 @@ mod evil_pd {
     use evil::{Attack, Evil, Holding, Kind, OFFSET, Place, Reports, Slot};
     use partita_abi::InvocationLabel as L;
     use partita_guest_protocol::layout::{self, MEDIUM_FRAMES, SMALL_FRAMES, TABLES};
-    use partita_guest_protocol::{channel, symbol};
+    use partita_guest_protocol::symbol;
     use sel4_microkit::{ImmutableCell, protection_domain};
 
     /// Memory of the guest that this program is made for: it is in the test's system description.
@@ -41,9 +41,6 @@ mod evil_pd {
         Holding::COMMON[1],
         Holding::COMMON[2],
         Holding::COMMON[3],
-        Holding::notifies(channel::HPT),
-        Holding::notifies(channel::VPA),
-        Holding::notifies(channel::VCPU),
         Holding::root(Kind::Untyped, symbol::UNTYPED_SLOT, 4),
         Holding::root(Kind::GSpace, symbol::GSPACE_SLOT, 1),
         Holding::root(Kind::Untyped, symbol::SPARE_SLOT, 1),

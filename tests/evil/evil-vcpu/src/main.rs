@@ -47,7 +47,7 @@ mod evil_pd {
 
     /// For a guest with so many vCPUs. Instance 0 has no capabilities of its children's processors but as their
     /// parent; another instance has nothing else.
-    const fn holdings(vcpus: u64) -> [Holding; 17] {
+    const fn holdings(vcpus: u64) -> [Holding; 14] {
         [
             Holding::COMMON[0],
             Holding::COMMON[1],
@@ -56,9 +56,6 @@ mod evil_pd {
             Holding::calls(channel::MEMSLOTS),
             Holding::calls(channel::HPT),
             Holding::calls(channel::VPA),
-            Holding::notifies(channel::MEMSLOTS),
-            Holding::notifies(channel::HPT),
-            Holding::notifies(channel::VPA),
             Holding::notifies(channel::SERIAL),
             Holding::own(Kind::Tcb, slots::VCPU_TCB_BASE, vcpus),
             Holding::own(Kind::VCpu, slots::VCPU_BASE, vcpus),

@@ -27,15 +27,13 @@ mod evil_pd {
     use sel4_microkit::{ImmutableCell, protection_domain};
 
     /// For a guest with so many vCPUs.
-    const fn holdings(vcpus: u64) -> [Holding; 9] {
+    const fn holdings(vcpus: u64) -> [Holding; 7] {
         [
             Holding::COMMON[0],
             Holding::COMMON[1],
             Holding::COMMON[2],
             Holding::COMMON[3],
             Holding::calls(channel::MEMSLOTS),
-            Holding::notifies(channel::MEMSLOTS),
-            Holding::notifies(channel::VCPU),
             Holding::root(Kind::View, symbol::VIEW_SLOT, 1 + 3 * vcpus),
             Holding::root(Kind::VCpu, symbol::VCPU_SLOT, vcpus),
         ]

@@ -274,7 +274,7 @@ fn instance(text: &str, pd: &Node, core: u64, own: &[&str], more: &str) -> Resul
 /// A channel for calls from `from` (a name and an id) to `to`.
 fn channel_of((from, id): (&str, usize), symbol: &str, (to, to_id): (&str, usize)) -> String {
     format!(
-        r#"<channel><end pd="{from}" id="{id}" pp="true" {symbol} /><end pd="{to}" id="{to_id}" /></channel>"#
+        r#"<channel><end pd="{from}" id="{id}" pp="true" notify="false" {symbol} /><end pd="{to}" id="{to_id}" notify="false" /></channel>"#
     )
 }
 
