@@ -48,7 +48,7 @@ mod pd {
         } else if *var!(rmap: usize = 0) != 0 {
             script::poison(&mut out)
         } else if log == 0 {
-            script::pauses(&mut out)
+            script::pauses(*var!(core: u64 = 0), &mut out)
         } else {
             let words = (layout::dirty_log_bytes(memory) / 8) as usize;
             let first = core::ptr::with_exposed_provenance::<AtomicU64>(log);

