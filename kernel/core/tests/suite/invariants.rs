@@ -11,6 +11,7 @@ use partita_kernel_core::object::{
     TCB_SLOTS, Tcb, ThreadState, Timer, tcb_slot, thread_kind,
 };
 use partita_kernel_core::queue::{Queue, Queued};
+use partita_kernel_core::vcpu::Vcpu;
 use std::collections::{BTreeMap, BTreeSet};
 
 const FLAGS: u64 = 31;
@@ -109,6 +110,11 @@ pub fn explore(rig: &Rig) -> World {
                 w.timers.insert(t.addr());
                 let timer: &Timer = rig.m.object(t.addr());
                 todo.push(std::ptr::from_ref(&timer.notification) as u64);
+            }
+            Cap::VCpu { vcpu: v, .. } => {
+                // The one that it sleeps by.
+                let vcpu: &Vcpu = rig.m.object(v.addr());
+                w.timers.insert(std::ptr::from_ref(&vcpu.timer) as u64);
             }
             Cap::VSpace { addr } => {
                 w.vspaces.insert(addr);

@@ -531,6 +531,144 @@ fn vcpu0113_what_a_system_call_leaves_beside_the_msr_is_not_shown() {
     assert_eq!(g.register(register::MSR), written);
 }
 
+/// What a test does to a vCPU that runs or makes a hypercall.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Hypercall,
+    Answer(ReplyAction),
+    Kick,
+    Pause,
+    Resume,
+    Line(u64),
+}
+
+/// What the vCPU does, as the design says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Does {
+    /// Runs in the guest.
+    Runs,
+    /// Waits for the answer to a hypercall.
+    Calls,
+    /// Waits for the answer to its `Paused` exit.
+    Reports,
+    Idles,
+    Stopped,
+    /// Paused out of the guest, with no call in flight.
+    Held,
+}
+
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    let actions = [
+        ReplyAction::Resume,
+        ReplyAction::Yield,
+        ReplyAction::Idle,
+        ReplyAction::Stop,
+    ];
+    let step = prop_oneof![
+        3 => Just(Step::Hypercall),
+        4 => select(actions.to_vec()).prop_map(Step::Answer),
+        1 => Just(Step::Kick),
+        1 => Just(Step::Pause),
+        1 => Just(Step::Resume),
+        1 => (0u64..2).prop_map(Step::Line),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Kick and Resume are latched, a pause is told once and nothing runs in it, an event wakes: against a model.
+    #[test]
+    fn vcpu0114_latches_pauses_and_sleeps_are_as_designed(steps in steps()) {
+        let g = Guest::running();
+        let (mut does, mut wanted, mut paused) = (Does::Runs, false, false);
+        let (mut latch, mut line) = (false, 0);
+        for step in steps {
+            // Somebody who rests does so until something comes.
+            let wakes = |latch: &mut bool, line: u64| std::mem::take(latch) || line != 0;
+            match step {
+                Step::Hypercall if does == Does::Runs => {
+                    g.hypercall(0x60);
+                    does = Does::Calls;
+                }
+                Step::Answer(action) if matches!(does, Does::Calls | Does::Reports) => {
+                    g.answer(action, &[]);
+                    if paused && action != ReplyAction::Stop {
+                        paused = false;
+                    }
+                    does = match action {
+                        ReplyAction::Idle if wakes(&mut latch, line) => Does::Runs,
+                        ReplyAction::Idle => Does::Idles,
+                        ReplyAction::Stop if !wanted && std::mem::take(&mut latch) => Does::Runs,
+                        ReplyAction::Stop => Does::Stopped,
+                        _ => Does::Runs,
+                    };
+                    if matches!(does, Does::Idles | Does::Stopped) && std::mem::take(&mut wanted) {
+                        paused = true;
+                    }
+                }
+                Step::Kick => {
+                    g.invoke(L::VCPUKick, &[]);
+                    match does {
+                        Does::Idles | Does::Stopped if !paused => does = Does::Runs,
+                        _ => latch = true,
+                    }
+                }
+                Step::Pause => {
+                    let done = g.invoke(L::VCPUPause, &[])[0] == 1;
+                    let out = !matches!(does, Does::Calls | Does::Reports);
+                    proptest::prop_assert_eq!(done, paused || out);
+                    match does {
+                        _ if paused => {}
+                        Does::Calls | Does::Reports => wanted = true,
+                        Does::Runs => (does, paused) = (Does::Held, true),
+                        _ => paused = true,
+                    }
+                }
+                Step::Resume => {
+                    g.invoke(L::VCPUResume, &[]);
+                    let was = std::mem::take(&mut paused);
+                    wanted = false;
+                    match does {
+                        Does::Idles if !was => latch = true,
+                        Does::Idles if !wakes(&mut latch, line) => {}
+                        Does::Idles => does = Does::Runs,
+                        Does::Stopped | Does::Held => does = Does::Runs,
+                        _ if !was => latch = true,
+                        _ => {}
+                    }
+                }
+                Step::Line(asserted) => {
+                    g.invoke(L::VCPUSetInterruptLine, &[asserted]);
+                    line = asserted;
+                    if does == Does::Idles && asserted != 0 && !paused {
+                        does = Does::Runs;
+                    }
+                }
+                _ => continue,
+            }
+            if does == Does::Runs {
+                proptest::prop_assert!(g.rig.can_run(g.t), "{:?}", step);
+                g.run();
+                if std::mem::take(&mut wanted) {
+                    g.exit(GuestExit::Paused);
+                    (does, paused) = (Does::Reports, true);
+                }
+            }
+            let state = match does {
+                Does::Runs => S::Running,
+                Does::Calls | Does::Reports => S::BlockedOnReply,
+                Does::Idles | Does::Stopped | Does::Held => S::Inactive,
+            };
+            proptest::prop_assert_eq!(g.state(), state, "{:?}: {:?}", step, does);
+            crate::invariants::check(&g.rig);
+        }
+    }
+}
+
 #[test]
 fn vcpu0108_facilities_whose_state_is_not_saved_stay_closed() {
     let g = Guest::new();
