@@ -10,6 +10,7 @@
 //! its call when it is suspended and resumed; LR, CTR and XER are lost to it.
 
 use super::guest::vcpu_spr;
+use super::low::fast_path;
 use super::spr;
 use crate::percore::arch_word;
 use core::mem::offset_of;
@@ -23,11 +24,8 @@ use partita_kernel_core::vcpu::{Vcpu, lpcr, msr, outstanding};
 
 /// Type byte and rights of an endpoint capability that may be called through.
 const CALLABLE: u64 = tag::ENDPOINT << 8 | rights_bit::SEND | rights_bit::CAN_REPLY;
-/// Type byte and rights of an endpoint capability that may be received from.
-const RECEIVABLE: u64 = tag::ENDPOINT << 8 | rights_bit::RECEIVE;
 
-core::arch::global_asm!(
-    super::low::fast_macros!(),
+fast_path!(
     r#"
     .section .low.fastpath, "ax", @progbits
 
@@ -384,7 +382,7 @@ fast_clear:
     .globl fast_reply_recv_bound
 fast_reply_recv_bound:
     ld 24, {NTFN_STATE}(24)
-    cmpdi 24, {NTFN_ACTIVE}
+    cmpdi 24, {ACTIVE}
     bne+ 5b
     b fast_refused
 
@@ -497,41 +495,16 @@ fast_refused:
     ld 31, {GPR} + 8*31(31)
     b syscall_slow
 "#,
-    HSPRG1 = const spr::HSPRG1,
-    SRR0 = const spr::SRR0,
     SRR1 = const spr::SRR1,
     PR = const spr::MSR_PR,
     PD_MSR = const offset_of!(Core, arch) + 8 * arch_word::PD_MSR,
     PIDR = const spr::PIDR,
-    CURRENT = const offset_of!(Core, current),
-    CORE_ID = const offset_of!(Core, id),
-    CORE_EPOCH = const offset_of!(Core, cspace_epoch),
     ACTIVE_PID = const offset_of!(Core, active_pid),
     PPR_HOST = const offset_of!(Core, arch) + 8 * arch_word::PPR_HOST,
     VRSAVE = const spr::VRSAVE,
     PPR = const spr::PPR,
-    READY_TOP = const offset_of!(Core, ready_top),
-    GPR = const offset_of!(Context, gpr),
-    PC = const offset_of!(Context, pc),
     MSR = const offset_of!(Context, msr),
-    CR = const offset_of!(Context, cr),
-    TCB_STATE = const offset_of!(Tcb, state),
-    TCB_PID = const offset_of!(Tcb, pid),
-    TCB_EPOCH = const offset_of!(Tcb, cspace_epoch),
-    FAST_CNODE = const offset_of!(Tcb, fast_cnode),
-    FAST_SLOTS = const offset_of!(Tcb, fast_cnode_slots),
-    TCB_SC = const offset_of!(Tcb, sched_context),
-    TCB_REPLY = const offset_of!(Tcb, reply),
-    TCB_BLOCKED_ON = const offset_of!(Tcb, blocked_on),
-    TCB_NEXT = const offset_of!(Tcb, queue_next),
-    TCB_PREV = const offset_of!(Tcb, queue_prev),
-    TCB_PRIORITY = const offset_of!(Tcb, priority),
-    TCB_CORE = const offset_of!(Tcb, core),
-    TCB_NOTIFICATION = const offset_of!(Tcb, bound_notification),
-    TCB_FAULT = const offset_of!(Tcb, fault_label),
-    TCB_KIND = const offset_of!(Tcb, kind),
     TCB_VCPU = const offset_of!(Tcb, vcpu),
-    V_ATTENTION = const offset_of!(Vcpu, attention),
     V_EXIT = const offset_of!(Vcpu, exit),
     V_EXIT_ROUTES = const offset_of!(Vcpu, fast_exit_routes),
     V_AMR = const vcpu_spr(register::AMR),
@@ -560,32 +533,12 @@ fast_refused:
     INJECT = const ReplyAction::Inject as u64,
     RESUME = const ReplyAction::Resume as u64,
     VCPU_KIND = const thread_kind::VCPU,
-    W0 = const offset_of!(Slot, w0),
-    W1 = const offset_of!(Slot, w1),
-    EP_HEAD = const offset_of!(Endpoint, head),
-    EP_TAIL = const offset_of!(Endpoint, tail),
-    EP_STATE = const offset_of!(Endpoint, state),
-    EP_RECEIVE_HERE = const offset_of!(Core, arch) + 8 * arch_word::EP_RECEIVE,
-    EP_IDLE_HERE = const offset_of!(Core, arch) + 8 * arch_word::EP_IDLE,
-    REPLY_TCB = const offset_of!(Reply, tcb),
-    REPLY_PREV = const offset_of!(Reply, prev),
-    REPLY_NEXT = const offset_of!(Reply, next),
     REPLY_SC = const offset_of!(Reply, sched_context),
     REPLY_GRANT = const offset_of!(Reply, can_grant),
     SC_TCB = const offset_of!(SchedContext, tcb),
     SC_REPLY = const offset_of!(SchedContext, reply),
-    NTFN_STATE = const offset_of!(Notification, state),
-    SEND = const rights_bit::SEND,
     CAN_REPLY = const rights_bit::CAN_REPLY,
-    RECEIVE = const rights_bit::RECEIVE,
     CALLABLE = const CALLABLE,
-    RECEIVABLE = const RECEIVABLE,
-    REPLY_TAG = const tag::REPLY,
-    TYPE_SHIFT = const partita_kernel_core::cap::TYPE_SHIFT,
-    NTFN_ACTIVE = const NotificationState::Active as u64,
-    RUNNING = const ThreadState::Running as u64,
-    BLOCKED_ON_REPLY = const ThreadState::BlockedOnReply as u64,
-    BLOCKED_ON_RECEIVE = const ThreadState::BlockedOnReceive as u64,
 );
 
 const _: () = assert!(offset_of!(Core, scratch) == 0);

@@ -2,6 +2,8 @@
 //! Assembler macros of the low block, for each `global_asm!` that uses them: the compiler emits those
 //! blocks in no particular order, so none may count on what another defines.
 
+use partita_kernel_core::cap::{rights_bit, tag};
+
 /// Text that defines `SAVE` and `JUMP`, once. Operands: HSPRG1, S0 to S2, GPR, CR, LR, CTR, XER, PC,
 /// MSR, STACK, TOC.
 macro_rules! low_macros {
@@ -79,11 +81,12 @@ macro_rules! low_macros {
 }
 pub(super) use low_macros;
 
-/// Text that defines what the fast paths share, once. Operands: CURRENT, GPR, TCB_EPOCH, CORE_EPOCH, FAST_SLOTS,
-/// FAST_CNODE.
-macro_rules! fast_macros {
-    () => {
-        r#"
+/// `global_asm!` of a fast path: its text, and the operands that only it has. What the fast paths share comes before: macros,
+/// defined once, and these operands, named in a comment so that a path need not use each.
+macro_rules! fast_path {
+    ($text:literal, $($operand:tt)*) => {
+        core::arch::global_asm!(
+            r#"
 .ifndef fast_macros
 .set fast_macros, 1
 // r23..r31 become scratch, r31 = the running thread. CTR is lost.
@@ -120,7 +123,65 @@ macro_rules! fast_macros {
     bge- \otherwise
 .endm
 .endif
-"#
+// {HSPRG1} {SRR0} {CURRENT} {CORE_ID} {CORE_EPOCH} {READY_TOP} {GPR} {PC} {CR} {TCB_STATE}
+// {TCB_PID} {TCB_EPOCH} {FAST_CNODE} {FAST_SLOTS} {TCB_SC} {TCB_REPLY} {TCB_BLOCKED_ON}
+// {TCB_NEXT} {TCB_PREV} {TCB_PRIORITY} {TCB_CORE} {TCB_NOTIFICATION} {TCB_FAULT}
+// {TCB_KIND} {V_ATTENTION} {W0} {W1} {EP_HEAD} {EP_TAIL} {EP_STATE} {EP_RECEIVE_HERE}
+// {EP_IDLE_HERE} {REPLY_TCB} {REPLY_PREV} {REPLY_NEXT} {NTFN_STATE} {SEND} {RECEIVE}
+// {RECEIVABLE} {REPLY_TAG} {TYPE_SHIFT} {ACTIVE} {RUNNING} {BLOCKED_ON_REPLY}
+// {BLOCKED_ON_RECEIVE}
+"#,
+            $text,
+            HSPRG1 = const spr::HSPRG1,
+            SRR0 = const spr::SRR0,
+            CURRENT = const offset_of!(Core, current),
+            CORE_ID = const offset_of!(Core, id),
+            CORE_EPOCH = const offset_of!(Core, cspace_epoch),
+            READY_TOP = const offset_of!(Core, ready_top),
+            GPR = const offset_of!(Context, gpr),
+            PC = const offset_of!(Context, pc),
+            CR = const offset_of!(Context, cr),
+            TCB_STATE = const offset_of!(Tcb, state),
+            TCB_PID = const offset_of!(Tcb, pid),
+            TCB_EPOCH = const offset_of!(Tcb, cspace_epoch),
+            FAST_CNODE = const offset_of!(Tcb, fast_cnode),
+            FAST_SLOTS = const offset_of!(Tcb, fast_cnode_slots),
+            TCB_SC = const offset_of!(Tcb, sched_context),
+            TCB_REPLY = const offset_of!(Tcb, reply),
+            TCB_BLOCKED_ON = const offset_of!(Tcb, blocked_on),
+            TCB_NEXT = const offset_of!(Tcb, queue_next),
+            TCB_PREV = const offset_of!(Tcb, queue_prev),
+            TCB_PRIORITY = const offset_of!(Tcb, priority),
+            TCB_CORE = const offset_of!(Tcb, core),
+            TCB_NOTIFICATION = const offset_of!(Tcb, bound_notification),
+            TCB_FAULT = const offset_of!(Tcb, fault_label),
+            TCB_KIND = const offset_of!(Tcb, kind),
+            V_ATTENTION = const offset_of!(Vcpu, attention),
+            W0 = const offset_of!(Slot, w0),
+            W1 = const offset_of!(Slot, w1),
+            EP_HEAD = const offset_of!(Endpoint, head),
+            EP_TAIL = const offset_of!(Endpoint, tail),
+            EP_STATE = const offset_of!(Endpoint, state),
+            EP_RECEIVE_HERE = const offset_of!(Core, arch) + 8 * arch_word::EP_RECEIVE,
+            EP_IDLE_HERE = const offset_of!(Core, arch) + 8 * arch_word::EP_IDLE,
+            REPLY_TCB = const offset_of!(Reply, tcb),
+            REPLY_PREV = const offset_of!(Reply, prev),
+            REPLY_NEXT = const offset_of!(Reply, next),
+            NTFN_STATE = const offset_of!(Notification, state),
+            SEND = const rights_bit::SEND,
+            RECEIVE = const rights_bit::RECEIVE,
+            RECEIVABLE = const $crate::arch::low::RECEIVABLE,
+            REPLY_TAG = const tag::REPLY,
+            TYPE_SHIFT = const partita_kernel_core::cap::TYPE_SHIFT,
+            ACTIVE = const NotificationState::Active as u64,
+            RUNNING = const ThreadState::Running as u64,
+            BLOCKED_ON_REPLY = const ThreadState::BlockedOnReply as u64,
+            BLOCKED_ON_RECEIVE = const ThreadState::BlockedOnReceive as u64,
+            $($operand)*
+        );
     };
 }
-pub(super) use fast_macros;
+pub(super) use fast_path;
+
+/// Type byte and rights of an endpoint capability that may be received from.
+pub(super) const RECEIVABLE: u64 = tag::ENDPOINT << 8 | rights_bit::RECEIVE;

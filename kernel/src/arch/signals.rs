@@ -12,6 +12,7 @@
 //! In: as at `vector_c00_from_pd`. A signal's message words mean nothing, so r4..r12 are scratch as soon as the
 //! capability is known to be a notification's; LR, CTR and XER are lost.
 
+use super::low::fast_path;
 use super::spr;
 use crate::percore::arch_word;
 use core::mem::offset_of;
@@ -27,11 +28,8 @@ use partita_kernel_core::vcpu::{STOLEN_NOTE, Vcpu, dispatch, pause, rest};
 const SIGNALLABLE: u64 = tag::NOTIFICATION << 8 | rights_bit::SEND;
 /// Type byte and rights of a notification capability that may be waited for.
 const WAITABLE: u64 = tag::NOTIFICATION << 8 | rights_bit::RECEIVE;
-/// Type byte and rights of an endpoint capability that may be received from.
-const RECEIVABLE: u64 = tag::ENDPOINT << 8 | rights_bit::RECEIVE;
 
-core::arch::global_asm!(
-    super::low::fast_macros!(),
+fast_path!(
     r#"
     .section .low.fastpath, "ax", @progbits
 
@@ -555,59 +553,24 @@ fast_answered:
     mtctr 12
     bctr
 "#,
-    HSPRG1 = const spr::HSPRG1,
-    SRR0 = const spr::SRR0,
     HDEC = const spr::HDEC,
     TB = const spr::TB,
-    CURRENT = const offset_of!(Core, current),
     CURRENT_SC = const offset_of!(Core, current_sc),
     CHARGED_FROM = const offset_of!(Core, charged_from),
     DEADLINE = const offset_of!(Core, deadline),
     RESCHEDULE = const offset_of!(Core, reschedule),
     RELEASE_HEAD = const offset_of!(Core, release.first),
     TIMER_HEAD = const offset_of!(Core, timers.first),
-    READY_TOP = const offset_of!(Core, ready_top),
     READY_BITS = const offset_of!(Core, ready_bits),
     READY_HEAD = const offset_of!(Core, ready_head),
     READY_TAIL = const offset_of!(Core, ready_tail),
-    CORE_ID = const offset_of!(Core, id),
-    CORE_EPOCH = const offset_of!(Core, cspace_epoch),
-    EP_RECEIVE_HERE = const offset_of!(Core, arch) + 8 * arch_word::EP_RECEIVE,
-    EP_IDLE_HERE = const offset_of!(Core, arch) + 8 * arch_word::EP_IDLE,
-    GPR = const offset_of!(Context, gpr),
-    PC = const offset_of!(Context, pc),
-    CR = const offset_of!(Context, cr),
-    TCB_STATE = const offset_of!(Tcb, state),
-    TCB_PID = const offset_of!(Tcb, pid),
-    TCB_EPOCH = const offset_of!(Tcb, cspace_epoch),
-    FAST_CNODE = const offset_of!(Tcb, fast_cnode),
-    FAST_SLOTS = const offset_of!(Tcb, fast_cnode_slots),
-    TCB_SC = const offset_of!(Tcb, sched_context),
-    TCB_REPLY = const offset_of!(Tcb, reply),
-    TCB_BLOCKED_ON = const offset_of!(Tcb, blocked_on),
-    TCB_NEXT = const offset_of!(Tcb, queue_next),
-    TCB_PREV = const offset_of!(Tcb, queue_prev),
     TCB_SEND_FLAGS = const offset_of!(Tcb, send_flags),
-    TCB_PRIORITY = const offset_of!(Tcb, priority),
-    TCB_CORE = const offset_of!(Tcb, core),
-    TCB_NOTIFICATION = const offset_of!(Tcb, bound_notification),
-    TCB_KIND = const offset_of!(Tcb, kind),
     QUEUED = const offset_of!(Tcb, queued),
-    W0 = const offset_of!(Slot, w0),
-    W1 = const offset_of!(Slot, w1),
-    EP_HEAD = const offset_of!(Endpoint, head),
-    EP_TAIL = const offset_of!(Endpoint, tail),
-    EP_STATE = const offset_of!(Endpoint, state),
     NTFN_HEAD = const offset_of!(Notification, head),
     NTFN_TAIL = const offset_of!(Notification, tail),
-    NTFN_STATE = const offset_of!(Notification, state),
     NTFN_BADGE = const offset_of!(Notification, badge),
     NTFN_BOUND = const offset_of!(Notification, bound_tcb),
     NTFN_SC = const offset_of!(Notification, sched_context),
-    TCB_FAULT = const offset_of!(Tcb, fault_label),
-    REPLY_TCB = const offset_of!(Reply, tcb),
-    REPLY_PREV = const offset_of!(Reply, prev),
-    REPLY_NEXT = const offset_of!(Reply, next),
     SC_IN_RELEASE = const offset_of!(SchedContext, in_release_queue),
     V_REST = const offset_of!(Vcpu, rest),
     V_PAUSE = const offset_of!(Vcpu, pause),
@@ -619,7 +582,6 @@ fast_answered:
     V_DISPATCH_REASON = const offset_of!(Vcpu, dispatch_reason),
     V_SLEPT = const offset_of!(Vcpu, slept),
     V_ENTRY_WANTED = const offset_of!(Vcpu, entry_wanted),
-    V_ATTENTION = const offset_of!(Vcpu, attention),
     REST_NONE = const rest::NONE,
     PAUSED = const pause::PAUSED,
     PREEMPTED = const dispatch::PREEMPTED,
@@ -630,20 +592,11 @@ fast_answered:
     SC_REMAINING = const offset_of!(SchedContext, remaining),
     SC_CONSUMED = const offset_of!(SchedContext, consumed),
     TIMER_DEADLINE = const offset_of!(Timer, node.time),
-    SEND = const rights_bit::SEND,
-    RECEIVE = const rights_bit::RECEIVE,
     SIGNALLABLE = const SIGNALLABLE,
-    RECEIVABLE = const RECEIVABLE,
     WAITABLE = const WAITABLE,
-    REPLY_TAG = const tag::REPLY,
-    TYPE_SHIFT = const partita_kernel_core::cap::TYPE_SHIFT,
     WAITING = const NotificationState::Waiting as u64,
-    ACTIVE = const NotificationState::Active as u64,
-    RUNNING = const ThreadState::Running as u64,
     RESTART = const ThreadState::Restart as u64,
     VM_FAULT = const FaultLabel::VMFault as u64,
-    BLOCKED_ON_REPLY = const ThreadState::BlockedOnReply as u64,
-    BLOCKED_ON_RECEIVE = const ThreadState::BlockedOnReceive as u64,
     BLOCKED_ON_NOTIFICATION = const ThreadState::BlockedOnNotification as u64,
     NB_SEND = const syscall::NB_SEND,
 );
