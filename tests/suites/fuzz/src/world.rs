@@ -63,6 +63,8 @@ pub struct World {
     /// Threads that are only there to be misused.
     dummies: [cap::Tcb; 2],
     canaries: usize,
+    /// The fuzz threads may revoke what was made with the authority over interrupts.
+    interrupts_given: bool,
 }
 
 const NONE: VmAttributes = VmAttributes::NONE;
@@ -141,6 +143,7 @@ impl World {
             },
             dummies,
             canaries: 0,
+            interrupts_given: everything,
         };
         world.canary(kit)?;
         world.fill(kit)?;
@@ -283,7 +286,9 @@ impl World {
         if !words {
             return Some(Touched::Memory);
         }
-        let mut originals = (0..).zip(&self.originals);
+        let own =
+            |index| !self.interrupts_given || layout::kind_of(index) != Some(Kind::IrqHandler);
+        let mut originals = (0..).zip(&self.originals).filter(|(index, _)| own(*index));
         let lost = originals.find(|(_, o)| o.is_some_and(|o| kit.is_empty(o.cptr)));
         lost.map(|(index, _)| Touched::Capability(layout::kind_of(index)))
     }
