@@ -113,13 +113,21 @@ pub fn run(guest: &'static Guest) -> ! {
     if guest.start_vcpu(1, second, 0) != 0 {
         runner::abort(format_args!("the second vCPU does not start"));
     }
+    // A reset finds it ready.
+    while READY.load(SeqCst) == 0 {
+        core::hint::spin_loop();
+    }
     work(0)
 }
+
+/// 1 when the second vCPU has an area for its traps.
+static READY: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn second(_: u64) -> ! {
     trap::use_area(1);
     mtspr::<{ spr::DEC }>(i32::MAX as u64);
     hypercall(H_CPPR, [0xff]);
+    READY.store(1, SeqCst);
     work(1)
 }
 

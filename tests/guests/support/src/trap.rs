@@ -293,6 +293,13 @@ extern "C" fn handle(area: &mut TrapArea) {
         vector::SYSTEM_RESET => {
             RESETS.fetch_add(1, Ordering::SeqCst);
         }
+        vector::PROGRAM if area.srr1 & ILLEGAL != 0 => crate::runner::abort(format_args!(
+            "trap 0x700 at {:#x}, SRR1 {:#x}, LR {:#x}: illegal instruction in {:x?}",
+            area.srr0,
+            area.srr1,
+            area.lr,
+            [0, 8, 16, 24].map(|i| crate::memory::read((area.srr0 & !7).wrapping_add(i)))
+        )),
         _ => crate::runner::abort(format_args!(
             "trap {:#x} at {:#x}, SRR1 {:#x}, DAR {:#x}, DSISR {:#x}, LR {:#x}",
             area.vector, area.srr0, area.srr1, area.dar, area.dsisr, area.lr
