@@ -58,16 +58,28 @@ impl<F: Fn()> Client<F> {
     ///
     /// If the server misbehaves.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), PeerMisbehaviorError> {
+        self.put(bytes)?;
+        self.send()
+    }
+
+    /// Puts bytes into the ring; the server sees them with the next [`Client::send`], or when it is full.
+    fn put(&mut self, bytes: &[u8]) -> Result<(), PeerMisbehaviorError> {
         for &byte in bytes {
-            while self.tx.enqueue_and_commit(byte)?.is_err() {
+            while self.tx.enqueue_without_committing(byte)?.is_err() {
                 if self.patience == 0 {
                     self.lost += 1;
                     break;
                 }
                 self.patience -= 1;
+                self.tx.commit();
                 (self.notify)();
             }
         }
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<(), PeerMisbehaviorError> {
+        self.tx.commit();
         (self.notify)();
         if !self.tx.is_full()? {
             self.patience = PATIENCE;
@@ -115,16 +127,30 @@ impl<F: Fn()> Client<F> {
 }
 
 /// Text: a newline becomes carriage return and newline.
-impl<F: Fn()> fmt::Write for Client<F> {
+struct Text<'a, F>(&'a mut Client<F>);
+
+impl<F: Fn()> fmt::Write for Text<'_, F> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         for (i, line) in s.split('\n').enumerate() {
             if i > 0 {
-                self.write(b"\r\n").map_err(|_| fmt::Error)?;
+                self.0.put(b"\r\n").map_err(|_| fmt::Error)?;
             }
-            if !line.is_empty() {
-                self.write(line.as_bytes()).map_err(|_| fmt::Error)?;
-            }
+            self.0.put(line.as_bytes()).map_err(|_| fmt::Error)?;
         }
         Ok(())
+    }
+}
+
+/// Text: a newline becomes carriage return and newline. What is written at once the server sees at once, so that
+/// nobody else's output comes between the pieces of a formatted line.
+impl<F: Fn()> fmt::Write for Client<F> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        Text(self).write_str(s)?;
+        self.send().map_err(|_| fmt::Error)
+    }
+
+    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> fmt::Result {
+        Text(self).write_fmt(args)?;
+        self.send().map_err(|_| fmt::Error)
     }
 }

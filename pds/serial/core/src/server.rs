@@ -573,6 +573,30 @@ mod tests {
     }
 
     #[test]
+    fn a_formatted_line_stays_whole() {
+        let port = Port::default();
+        let server = RefCell::new(server(&port));
+        let (shared, a) = region();
+        server
+            .borrow_mut()
+            .add_client(id(0), shared, Name::default());
+        let (shared, b) = region();
+        server
+            .borrow_mut()
+            .add_client(id(1), shared, Name::default());
+        let mut other = Client::new(share(b), || ());
+        other.write(&[b'b'; 500]).unwrap();
+        // The server has the better priority: it runs at each notification.
+        let mut client = Client::new(share(a), || {
+            let _ = server.borrow_mut().poll();
+        });
+        let words = ["one", "two", "three"];
+        writeln!(client, "{} and {}: {}", words[0], words[1], words[2]).unwrap();
+        let output = String::from_utf8_lossy(&port.0.borrow().output).into_owned();
+        assert!(output.contains("one and two: three\r\n"), "{output}");
+    }
+
+    #[test]
     fn a_client_without_newlines_does_not_keep_the_port() {
         let port = Port::default();
         let mut server = server(&port);
