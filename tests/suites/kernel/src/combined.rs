@@ -181,7 +181,8 @@ fn signals(kit: &mut Kit) -> Outcome {
 
 fn moving_receiver(kit: &mut Kit) -> Outcome {
     reset();
-    const ROUNDS: u64 = 400;
+    // Enough for some moves, also on a machine that is busy with other things.
+    const ROUNDS: u64 = 4000;
     let (receiver, bells) = receiver(kit, 0, 0)?;
     let mut threads = [None; 2];
     for (core, thread) in threads.iter_mut().enumerate() {

@@ -462,7 +462,7 @@ fn yield_to_ends(kit: &mut Kit) -> Outcome {
             .make(kit)?;
         one.tcb.tcb_resume()?;
         target.tcb.tcb_resume()?;
-        kit.sleep(3_000)?;
+        kit.sleep(30_000)?;
         check!(!one.finished());
         match what {
             0 => target.tcb.tcb_suspend()?,

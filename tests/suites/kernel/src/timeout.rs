@@ -82,12 +82,10 @@ fn message(kit: &mut Kit) -> Outcome {
         check_eq!((got.badge, got.info.label()), (0x99, TIMEOUT));
         check_eq!((got.info.length(), got.msg[0]), (2, 0xda7a));
         check!(got.msg[1] >= 2_900);
-        let before = count();
-        check!(before > 0);
         // It goes on with its next period.
         reply.send_with_mrs(MessageInfo::new(0, 0, 0, 0), []);
     }
-    Ok(())
+    goes_on(faults, reply, 0)
 }
 
 fn stopped(kit: &mut Kit) -> Outcome {
@@ -99,9 +97,7 @@ fn stopped(kit: &mut Kit) -> Outcome {
     kit.sleep(40_000)?;
     check_eq!(count(), before);
     thread.tcb.tcb_resume()?;
-    check_eq!(faults.recv_with_mrs(reply).info.label(), TIMEOUT);
-    check!(count() > before);
-    Ok(())
+    goes_on(faults, reply, before)
 }
 
 fn late_handler(kit: &mut Kit) -> Outcome {
@@ -114,9 +110,19 @@ fn late_handler(kit: &mut Kit) -> Outcome {
     check_eq!(count(), before);
     check_eq!(faults.recv_with_mrs(reply).info.label(), TIMEOUT);
     reply.send_with_mrs(MessageInfo::new(0, 0, 0, 0), []);
-    check_eq!(faults.recv_with_mrs(reply).info.label(), TIMEOUT);
-    check!(count() > before);
-    Ok(())
+    goes_on(faults, reply, before)
+}
+
+/// The spinner gets on, budget by budget: a machine that does other things may take a whole one from it.
+fn goes_on(faults: cap::Endpoint, reply: cap::Reply, before: u64) -> Outcome {
+    for _ in 0..100 {
+        check_eq!(faults.recv_with_mrs(reply).info.label(), TIMEOUT);
+        if count() > before {
+            return Ok(());
+        }
+        reply.send_with_mrs(MessageInfo::new(0, 0, 0, 0), []);
+    }
+    fail!("it never gets on")
 }
 
 fn round_robin(kit: &mut Kit) -> Outcome {
@@ -192,7 +198,7 @@ fn grace_is_paid(kit: &mut Kit) -> Outcome {
     // 1 ms in 40, and the server works for 4: within its grace. The client has no time left to take the answer: the
     // next periods have to pay. (A simulator under load may forget the interrupt at the end of the budget.)
     let mut elapsed = 0;
-    for _ in 0..6 {
+    for _ in 0..60 {
         let start = timebase();
         let client = client(kit, endpoint, (1_000, 40_000), 4_000)?;
         check_eq!(client.join(kit)?, microseconds(4_000) + 1);
