@@ -55,7 +55,7 @@ pub fn memory_bytes(text: &str) -> std::result::Result<u64, String> {
 /// What firmware prints last before it enters an image.
 const STARTS_IMAGE: &str = "INIT: Starting kernel";
 /// Silence after which firmware that has not come so far hangs: it prints all the time.
-const FIRMWARE_SILENCE: Duration = Duration::from_secs(60);
+const FIRMWARE_SILENCE: Duration = Duration::from_secs(20);
 /// How often a machine is started whose firmware hangs.
 const FIRMWARE_TRIES: usize = 3;
 
