@@ -27,6 +27,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// A fiftieth of the time that a machine without a monitor has to end.
+const STEP_TO_END: Duration = Duration::from_millis(100);
 /// Longest wait for one stop of the guest.
 pub const STOP: Duration = Duration::from_secs(300);
 
@@ -260,8 +262,15 @@ fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Res
     // Looks at locks come one after another.
     let patience = Duration::from_millis(if watch.is_some() { 1 } else { 200 });
     while session.wait(patience) != Event::End {
-        if let Some(watch) = &mut watch {
-            watch.look(session.text())?;
+        if let Some(watch) = &mut watch
+            && let Err(error) = watch.look(session.text())
+        {
+            // The machine may just have gone off, and its monitor with it.
+            let gone = (0..50).any(|_| session.wait(STEP_TO_END) == Event::End);
+            if !gone {
+                return Err(error);
+            }
+            break;
         }
         step.detail(
             session
