@@ -572,15 +572,14 @@ impl<M: Machine> Kernel<'_, M> {
     /// No vCPU runs on this GSpace and no hardware walks its table any more, until it is cleared.
     pub(crate) fn poison(&self, r: Ref<GSpace>) {
         let g = self.at(r);
-        if g.poisoned.get() != 0 {
-            return;
+        if g.poisoned.replace(1) == 0 {
+            g.cleared.set(0);
+            self.force_out(r);
+            if g.lpid.get() != 0 {
+                self.m.set_partition(g.lpid.get(), 0);
+            }
         }
-        g.poisoned.set(1);
-        g.cleared.set(0);
-        self.force_out(r);
-        if g.lpid.get() != 0 {
-            self.m.set_partition(g.lpid.get(), 0);
-        }
+        // Also if it is poisoned by a Clear that is not at its end, which leaves these.
         for view in &g.views {
             self.take_away(r, view);
         }

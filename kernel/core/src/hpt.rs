@@ -518,6 +518,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
         g.hpt.set(0);
         g.gfns.set(0);
         g.partition.set(0);
+        // A Clear that was interrupted ends with its table.
+        g.cleared.set(0);
         self.forget_pins(g);
         // No vCPU enters without a table; what was poisoned was this one.
         g.poisoned.set(0);

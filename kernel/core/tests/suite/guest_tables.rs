@@ -6,6 +6,8 @@
 use crate::invariants::check;
 use crate::rig::{ALL, Rig};
 use partita_abi::{ErrorCode as E, InvocationLabel as L, ObjectType, init_cnode};
+use partita_kernel_core::machine::Machine;
+use partita_kernel_core::vspace::pages;
 use partita_papr::hpte;
 use proptest::prelude::*;
 
@@ -152,6 +154,67 @@ fn clear_counts_pins_anew_in_steps() {
     rig.refused(pages[2], L::PageUnmap, &[], &[], E::RevokeFirst, &[]);
     rig.ok(view, L::ViewUnmap, &[], &[]);
     rig.ok(pages[2], L::PageUnmap, &[], &[]);
+    check(&rig);
+}
+
+/// Begins to clear a table; it is interrupted after one step.
+fn begin_to_clear(rig: &Rig, hpt: u64) {
+    rig.message(rig.root, L::HPTClear as u64, &[], &[]);
+    rig.set_gpr(rig.root, 0, partita_abi::syscall::CALL as u64);
+    rig.set_gpr(rig.root, 3, hpt);
+    rig.m.preempt_every.set(1);
+    rig.enter(rig.root);
+    rig.m.preempt_every.set(0);
+}
+
+#[test]
+fn a_frame_that_goes_while_the_table_is_cleared_is_taken_from_views() {
+    let rig = Rig::new();
+    let g = gspace(&rig);
+    levels(&rig, g);
+    for _ in 0..3 {
+        let levels = rig.make(ObjectType::PageTable);
+        let _ = rig.invoke(levels, L::PageTableMap, &[WINDOW, 0], &[VSPACE]);
+    }
+    let hpt = table(&rig, g);
+    let page = rig.make(ObjectType::Frame4K);
+    rig.ok(page, L::PageMap, &[0, READ_WRITE, 0], &[g]);
+    let view = rig.fresh();
+    rig.ok(g, L::GSpaceMakeView, &[view, 64, READ_WRITE], &[ROOT]);
+    rig.ok(view, L::ViewMap, &[0, WINDOW, 0], &[VSPACE]);
+    let shown = || {
+        let mut at = None;
+        pages(&*rig.m, rig.addr(VSPACE), &mut |p| {
+            at = at.or((p.vaddr == WINDOW).then_some(p.addr));
+        });
+        at
+    };
+    let memory = rig.addr(page);
+    assert_eq!(shown(), Some(memory));
+    begin_to_clear(&rig, hpt);
+    rig.delete(page);
+    assert_ne!(shown(), Some(memory));
+    rig.ok(hpt, L::HPTClear, &[], &[]);
+    rig.ok(view, L::ViewUnmap, &[], &[]);
+    assert_eq!(shown(), None);
+    check(&rig);
+}
+
+#[test]
+fn a_clear_that_ended_with_its_table_leaves_nothing_for_the_next_one() {
+    let rig = Rig::new();
+    let g = gspace(&rig);
+    levels(&rig, g);
+    let first = table(&rig, g);
+    begin_to_clear(&rig, first);
+    rig.delete(first);
+    let page = rig.make(ObjectType::Frame4K);
+    rig.ok(page, L::PageMap, &[0, READ_WRITE, 0], &[g]);
+    let second = table(&rig, g);
+    enter(&rig, second, 0, 0);
+    rig.ok(second, L::HPTClear, &[], &[]);
+    assert_eq!(rig.m.read_pte(rig.addr(second)) & hpte::VALID, 0);
+    rig.ok(page, L::PageUnmap, &[], &[]);
     check(&rig);
 }
 
