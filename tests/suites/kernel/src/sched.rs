@@ -64,7 +64,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "SCHED0014 YieldTo",
-        body: yield_to,
+        body: |kit| measured(kit, yield_to),
     },
     Case {
         name: "SCHED0015 a timeout fault",
