@@ -320,10 +320,7 @@ fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Res
         })
         .collect();
     let tail = session.tail(15);
-    if let Err(error) = session
-        .end(Duration::from_secs(30))
-        .and_then(crate::qemu::check)
-    {
+    if let Err(error) = session.end(Duration::from_secs(30)) {
         step.line(tail.trim_end());
         return Err(error);
     }

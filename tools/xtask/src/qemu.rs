@@ -52,12 +52,30 @@ pub fn memory_bytes(text: &str) -> std::result::Result<u64, String> {
         .ok_or_else(|| "memory of the machine: from 1G to 1024G".into())
 }
 
+/// A console and a board controller, which powers the machine off, but none of the PCI host bridges that QEMU adds by
+/// itself: nothing here uses them, and where several cores run at once, firmware that looks for them sometimes hangs or
+/// runs into an assertion of QEMU's (`xive_source_esb_trigger`).
+const BARE: [&str; 9] = [
+    "-nodefaults",
+    "-display",
+    "none",
+    "-serial",
+    "mon:stdio",
+    "-device",
+    "ipmi-bmc-sim,id=bmc0",
+    "-device",
+    "isa-ipmi-bt,bmc=bmc0,irq=10",
+];
+
 /// What firmware prints last before it enters an image.
 const STARTS_IMAGE: &str = "INIT: Starting kernel";
 /// Silence after which firmware that has not come so far hangs: it prints all the time.
 const FIRMWARE_SILENCE: Duration = Duration::from_secs(20);
 /// How often a machine is started whose firmware hangs.
 const FIRMWARE_TRIES: usize = 3;
+
+/// How lines of QEMU's own begin.
+const COMPLAINS: &str = "qemu-system-ppc64: ";
 
 /// How long QEMU may take to end after it has closed its console.
 const END: Duration = Duration::from_secs(10);
@@ -84,7 +102,8 @@ impl Machine {
         let mut words: Vec<String> = ["-M", &self.machine, "-m", &self.memory, "-smp"]
             .map(String::from)
             .into();
-        words.extend([self.smp.to_string(), "-nographic".into()]);
+        words.push(self.smp.to_string());
+        words.extend(BARE.map(String::from));
         if self.icount {
             words.extend(["-icount".into(), "shift=0,sleep=off".into()]);
         }
@@ -156,8 +175,6 @@ impl Machine {
         }
         let mut command = self.bound_command();
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let errors = File::create(log.with_extension("err")).at(log)?;
-        command.stderr(errors);
         Session::start(command, log)
     }
 }
@@ -215,7 +232,7 @@ fn read_all(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
 }
 
 /// Fails unless QEMU ended well.
-pub fn check(status: ExitStatus) -> Result<()> {
+fn check(status: ExitStatus) -> Result<()> {
     if status.success() {
         Ok(())
     } else {
@@ -265,14 +282,19 @@ pub struct Session {
     running: Running,
     output: Receiver<Vec<u8>>,
     log: File,
+    /// What QEMU prints of its own.
+    errors: PathBuf,
     text: String,
     started: Instant,
     last_output: Instant,
 }
 
 impl Session {
-    /// Starts a command whose standard input and output are pipes.
+    /// Starts a command whose standard input and output are pipes. `log` gets its output, and the file of that name
+    /// that ends in `.err` what it complains of.
     pub fn start(mut command: Command, log: &Path) -> Result<Self> {
+        let errors = log.with_extension("err");
+        command.stderr(File::create(&errors).at(&errors)?);
         let log = File::create(log).at(log)?;
         let mut running = Running::start(&mut command)?;
         let output = read_all(running.child().stdout.take());
@@ -281,6 +303,7 @@ impl Session {
             running,
             output,
             log,
+            errors,
             text: String::new(),
             started: now,
             last_output: now,
@@ -348,11 +371,20 @@ impl Session {
         while self.wait(Duration::from_millis(1)) == Event::Output {}
     }
 
-    /// Waits for QEMU's end.
-    pub fn end(mut self, patience: Duration) -> Result<ExitStatus> {
-        self.running.wait(Some(patience))?.ok_or(Error::Timeout {
+    /// Waits for QEMU's end; fails unless it is a good one.
+    pub fn end(mut self, patience: Duration) -> Result<()> {
+        let status = self.running.wait(Some(patience))?;
+        let status = status.ok_or(Error::Timeout {
             seconds: patience.as_secs(),
-        })
+        })?;
+        check(status).map_err(|_| Error::Qemu(format!("{status}{}", self.complaint())))
+    }
+
+    /// The last of what QEMU itself has to say, to be added to a message.
+    pub fn complaint(&self) -> String {
+        let all = std::fs::read_to_string(&self.errors).unwrap_or_default();
+        let last = all.lines().rfind(|line| line.starts_with(COMPLAINS));
+        last.map(|line| format!(": {line}")).unwrap_or_default()
     }
 
     /// The last lines, for a failure's report.
@@ -395,7 +427,8 @@ mod tests {
         let line = crate::process::shell_line(&m.command());
         assert_eq!(
             line,
-            "qemu-system-ppc64 -M powernv9 -m 4G -smp 2 -nographic -kernel /i/loader.img -s"
+            "qemu-system-ppc64 -M powernv9 -m 4G -smp 2 -nodefaults -display none -serial mon:stdio \
+             -device ipmi-bmc-sim,id=bmc0 -device isa-ipmi-bt,bmc=bmc0,irq=10 -kernel /i/loader.img -s"
         );
         m.icount = true;
         assert!(crate::process::shell_line(&m.command()).contains("-icount shift=0,sleep=off"));
@@ -427,7 +460,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args([
             "-c",
-            "printf 'a\\r\\nb\\r\\n'; read x; echo got $x; sleep 0.1; exit 3",
+            "printf 'a\\r\\nb\\r\\n'; read x; echo got $x; sleep 0.1; echo 'qemu-system-ppc64: no' >&2; exit 3",
         ]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut session = Session::start(command, &folder.join("log")).unwrap();
@@ -439,7 +472,12 @@ mod tests {
         while session.wait(Duration::from_secs(5)) != Event::End {}
         assert_eq!(session.text(), "a\nb\ngot it\n");
         assert_eq!(session.tail(1), "    | got it\n");
-        assert_eq!(session.end(Duration::from_secs(5)).unwrap().code(), Some(3));
+        let end = session.end(Duration::from_secs(5)).unwrap_err();
+        assert!(
+            end.to_string()
+                .ends_with("exit status: 3: qemu-system-ppc64: no)"),
+            "{end}"
+        );
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -4,7 +4,7 @@
 
 use super::parser::{Parser, Piece};
 use crate::error::{Error, Result};
-use crate::qemu::{self, Event, Session};
+use crate::qemu::{Event, Session};
 use crate::ui::Step;
 use std::io::Write;
 use std::path::Path;
@@ -122,7 +122,7 @@ pub fn follow(
     }
     match result.and_then(|status| power_off(&mut session, terminal, bound).map(|()| status)) {
         Ok(status) => {
-            qemu::check(session.end(POWER_OFF)?)?;
+            session.end(POWER_OFF)?;
             Ok(status)
         }
         Err(failure) => {
@@ -216,7 +216,8 @@ fn watch(
         }
         if event == Event::End {
             let when = if parser.started() { "ended" } else { "started" };
-            let why = format!("the machine ended before the command {when}");
+            let why = session.complaint();
+            let why = format!("the machine ended before the command {when}{why}");
             return Err(Error::Guest(why));
         }
         if session.age() >= bound {

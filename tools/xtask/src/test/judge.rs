@@ -41,11 +41,7 @@ pub fn boot(job: &Job, machine: &Machine, log: &Path) -> (Verdict, String) {
             let mut end = watch_suite(&mut session, job);
             let (text, tail) = (session.text().to_string(), session.tail(15));
             if end.is_none() {
-                end = session
-                    .end(END)
-                    .and_then(crate::qemu::check)
-                    .err()
-                    .map(|e| e.to_string());
+                end = session.end(END).err().map(|e| e.to_string());
             }
             let mut verdict = protocol::judge(&text, end.as_deref());
             // A guest that goes on although a server of its own was stopped.
@@ -78,10 +74,7 @@ pub fn boot(job: &Job, machine: &Machine, log: &Path) -> (Verdict, String) {
                 false => Ok(()),
             });
             let end = end.and_then(|()| match dialogue.powers_off {
-                true => session
-                    .end(END)
-                    .and_then(crate::qemu::check)
-                    .map_err(|e| e.to_string()),
+                true => session.end(END).map_err(|e| e.to_string()),
                 false => Ok(()),
             });
             (verdict(end), tail)
@@ -196,8 +189,8 @@ fn watch_system(
             }
         }
         if event == Event::End {
-            let waiting = progress.waiting_for(dialogue);
-            return Err(format!("QEMU ended while waiting for {waiting}"));
+            let (waiting, why) = (progress.waiting_for(dialogue), session.complaint());
+            return Err(format!("QEMU ended while waiting for {waiting}{why}"));
         }
     }
 }
