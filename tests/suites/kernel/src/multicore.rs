@@ -2,7 +2,7 @@
 //! MULTICORE: what one core does to threads and objects that another one uses. The root thread runs on
 //! core 0; it spins where it waits, so that what goes on meanwhile goes on on core 1.
 
-use crate::support::{call_once, echo, wait_once};
+use crate::support::{call_once, echo, measured, wait_once};
 use core::sync::atomic::{AtomicU64, Ordering};
 use partita_abi::FaultLabel;
 use partita_abi::fault::vm_fault;
@@ -88,7 +88,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "MULTICORE0019 budgets on another core",
-        body: budgets,
+        body: |kit| measured(kit, budgets),
     },
     Case {
         name: "MULTICORE0020 a scheduling context is taken from a running thread",

@@ -40,7 +40,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "SCHED0008 yield",
-        body: yields,
+        body: |kit| measured(kit, yields),
     },
     Case {
         name: "SCHED0009 yield gives up the budget of the period",
@@ -48,7 +48,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "SCHED0010 suspend and resume",
-        body: suspend_resume,
+        body: |kit| measured(kit, suspend_resume),
     },
     Case {
         name: "SCHED0011 a thread needs a scheduling context",

@@ -2,7 +2,7 @@
 //! SCHEDCONTEXT: to whom time belongs. Loans through calls, passive threads, what happens to both when somebody
 //! is stopped or deleted, YieldTo and Consumed.
 
-use crate::support::{call_once, send_once, serve, spin, wait_once};
+use crate::support::{call_once, measured, send_once, serve, spin, wait_once};
 use core::sync::atomic::{AtomicU64, Ordering};
 use partita_abi::FaultLabel;
 use sel4::init_thread::slot;
@@ -57,7 +57,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "SCHEDCONTEXT0012 YieldTo: what the target consumed",
-        body: yield_to_consumed,
+        body: |kit| measured(kit, yield_to_consumed),
     },
     Case {
         name: "SCHEDCONTEXT0013 YieldTo ends with its target",
@@ -69,15 +69,15 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "SCHEDCONTEXT0015 consumed on lent time",
-        body: consumed_lent,
+        body: |kit| measured(kit, consumed_lent),
     },
     Case {
         name: "SCHEDCONTEXT0016 a budget leaves the rest to others",
-        body: rest_for_others,
+        body: |kit| measured(kit, rest_for_others),
     },
     Case {
         name: "SCHEDCONTEXT0017 deleted under its thread",
-        body: deleted,
+        body: |kit| measured(kit, deleted),
     },
 ];
 

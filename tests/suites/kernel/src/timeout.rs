@@ -15,7 +15,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "TIMEOUT0002 an answer that stops the thread",
-        body: stopped,
+        body: |kit| measured(kit, stopped),
     },
     Case {
         name: "TIMEOUT0003 a handler that comes later",
