@@ -52,14 +52,51 @@ fn locks_from(from: usize) -> &'static [CoreLock] {
     LOCKS.get(from..cores).unwrap_or(&[])
 }
 
-/// Waits for a lock: does meanwhile what another core asks, which is to save a guest's registers.
-fn wait(core: &Core, turns: &mut u32) {
-    lock_of(core.id.get()).serve(|vcpu| {
-        if let Some(vcpu) = Ref::new(vcpu) {
-            guest::evict(core, vcpu);
+/// Ticks for which each core has waited for locks; `cargo xtask bench` reads them from outside. A core writes its own.
+static WAITED: [Line<AtomicU64>; MAX_CORES] = [const { Line(AtomicU64::new(0)) }; MAX_CORES];
+
+/// A core's wait for locks, of which nothing is known as long as they are free.
+struct Wait<'a> {
+    core: &'a Core,
+    turns: u32,
+    from: u64,
+}
+
+impl<'a> Wait<'a> {
+    fn new(core: &'a Core) -> Self {
+        Self {
+            core,
+            turns: 0,
+            from: 0,
         }
-    });
-    relax(turns);
+    }
+
+    /// For a lock whose holder waits for nothing.
+    fn turn(&mut self) {
+        if self.turns == 0 {
+            self.from = spr::timebase();
+        }
+        relax(&mut self.turns);
+    }
+
+    /// Does meanwhile what another core asks, which is to save a guest's registers.
+    fn serving_turn(&mut self) {
+        lock_of(self.core.id.get()).serve(|vcpu| {
+            if let Some(vcpu) = Ref::new(vcpu) {
+                guest::evict(self.core, vcpu);
+            }
+        });
+        self.turn();
+    }
+
+    /// The locks are taken.
+    fn end(self) {
+        if self.turns != 0 {
+            let waited = &WAITED[self.core.id.get() as usize % MAX_CORES].0;
+            let ticks = spr::timebase() - self.from;
+            waited.store(waited.load(Ordering::Relaxed) + ticks, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Turns of a waiting loop between two pauses: what is waited for is short, and a simulator stops for each.
@@ -67,7 +104,7 @@ const TURNS: u32 = 256;
 
 /// A turn of a loop that waits for another core. Now and then the processor's other threads go first.
 fn relax(turns: &mut u32) {
-    *turns = turns.wrapping_add(1);
+    *turns = turns.wrapping_add(1).max(1);
     if turns.is_multiple_of(TURNS) {
         // SAFETY: changes the priority of this hardware thread to low and back to medium.
         unsafe {
@@ -85,9 +122,10 @@ fn relax(turns: &mut u32) {
 fn enter(core: &Core, what: u64) {
     core.entry.set(what);
     lock_of(core.id.get()).arrive();
-    let mut turns = 0;
-    lock_all(LOCKS[..1].iter(), || wait(core, &mut turns));
-    lock_all(locks_from(1).iter(), || wait(core, &mut turns));
+    let mut wait = Wait::new(core);
+    lock_all(LOCKS[..1].iter(), || wait.serving_turn());
+    lock_all(locks_from(1).iter(), || wait.serving_turn());
+    wait.end();
     TAKEN.store(spr::timebase(), Ordering::Relaxed);
 }
 
@@ -107,9 +145,9 @@ fn still(core: &Core, what: u64) -> bool {
     core.entry.replace(kind::NONE) == what
 }
 
-/// An invocation on the entries of a hash page table needs no more than this core's lock and that table's. False if
-/// it is something else, or if another core has this one's lock: this core still counts as running its
-/// thread, so that it may not wait.
+/// An invocation on the entries of a hash page table needs no more than this core's lock and that table's, and a send
+/// that goes nowhere only the first. False if it is something else, or if another core has this one's lock: this core
+/// still counts as running its thread, so that it may not wait.
 extern "C" fn smp_local_syscall(core: &Core) -> bool {
     let own = &lock_of(core.id.get()).lock;
     let k = Kernel::new(&Power, percore::global(), core);
@@ -121,14 +159,14 @@ extern "C" fn smp_local_syscall(core: &Core) -> bool {
         .and_then(|lpid| Some(&TABLE_LOCKS.get(lpid as usize)?.0));
     let done = match table {
         Some(table) => {
-            // Its holder waits for nothing.
-            let mut turns = 0;
-            table.lock(|| relax(&mut turns));
+            let mut wait = Wait::new(core);
+            table.lock(|| wait.turn());
+            wait.end();
             let done = entry::kernel_local_syscall(core) == Local::Settled;
             table.unlock();
             done
         }
-        None => false,
+        None => k.sends_to_nobody(),
     };
     own.unlock();
     done

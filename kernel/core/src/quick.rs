@@ -105,6 +105,21 @@ impl<'k, M: Machine> Kernel<'k, M> {
             && core.deadline.get() != 0
     }
 
+    /// Whether the running thread's system call is a send that does not wait, and names a slot without a capability:
+    /// nothing is done then.
+    pub fn sends_to_nobody(&self) -> bool {
+        let Some(t) = self.current() else {
+            return false;
+        };
+        let tcb = self.at(t);
+        let gpr = &tcb.context.gpr;
+        gpr[reg::NUMBER].get() as i64 as isize == syscall::NB_SEND
+            && tcb.cspace_epoch.get() == self.core.cspace_epoch.get()
+            && self
+                .cached_slot(tcb, gpr[reg::CAP].get())
+                .is_some_and(|slot| matches!(self.at(slot).cap(), Cap::Null))
+    }
+
     /// LPID of the hash page table that the running thread's system call invokes, if it does.
     pub fn local_table(&self) -> Option<u64> {
         let tcb = self.at(self.current()?);

@@ -128,6 +128,34 @@ fn ipc0002_non_blocking_halves() {
 }
 
 #[test]
+fn a_send_to_an_empty_slot_is_nobodys_business() {
+    let rig = Rig::new();
+    let th = rig.thread(60);
+    let ep = rig.make(ObjectType::Endpoint);
+    // The slow path remembers where small pointers lead.
+    rig.syscall(th.t, syscall::NB_SEND, EMPTY);
+    let nobody = |number: isize, cptr: u64| {
+        rig.set_gpr(th.t, 0, number as u64);
+        rig.set_gpr(th.t, 3, cptr);
+        rig.run_as(th.t);
+        rig.k().sends_to_nobody()
+    };
+    assert!(nobody(syscall::NB_SEND, EMPTY));
+    assert!(
+        !nobody(syscall::NB_SEND, ep),
+        "an endpoint may have a receiver"
+    );
+    assert!(!nobody(syscall::SEND, EMPTY), "a fault");
+    assert!(!nobody(syscall::CALL, EMPTY), "an error or a fault");
+    // Nothing is what the slow path does, too.
+    let before = rig.gpr(th.t, 12);
+    rig.syscall(th.t, syscall::NB_SEND, EMPTY);
+    assert!(rig.can_run(th.t));
+    assert_eq!(rig.gpr(th.t, 12), before);
+    check(&rig);
+}
+
+#[test]
 fn ipc0003_call_and_reply() {
     let rig = Rig::new();
     let (client, server) = (rig.thread(100), rig.thread(100));
