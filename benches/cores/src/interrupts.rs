@@ -64,7 +64,12 @@ pub fn round_trip(name: &str) -> Outcome {
 
 /// Sleeps for 0.2 ms.
 fn pause() {
-    let until = timebase() + 102_400;
+    sleep(102_400);
+}
+
+/// Sleeps for so many ticks.
+pub fn sleep(ticks: u64) {
+    let until = timebase() + ticks;
     while timebase() < until {
         mtspr::<{ spr::DEC }>(until.saturating_sub(timebase()));
         cede();

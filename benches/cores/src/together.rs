@@ -2,8 +2,10 @@
 //! Calls of one vCPU, then of both at the same time. The figure is throughput of two beside that of one, in percent: the
 //! median of [`RUNS`] runs, each of which measures both.
 
+use crate::interrupts::sleep;
 use crate::program::begin;
 use crate::second::{both, meet};
+use core::cell::Cell;
 use guest_support::hypercall::hypercall;
 use guest_support::machine::timebase;
 use guest_support::memory::write;
@@ -20,6 +22,8 @@ const PAGES: u64 = 1024;
 const TURNS: u64 = 4;
 /// H_READs of a run.
 const READS: u64 = TURNS * GROUPS;
+/// Pause before and behind what is watched from outside, ticks: 50 ms.
+const PAUSE: u64 = 25_600_000;
 
 /// First index of one of the groups that a vCPU uses, in a quarter of the table of its own: no entry of the virtual
 /// real mode area is in these.
@@ -47,7 +51,7 @@ fn remove(guest: &Guest, vcpu: usize, number: u64) -> Outcome {
     Ok(())
 }
 
-/// What is measured: calls in turns, between which both vCPUs wait for each other if there are two.
+/// What is measured: calls in turns.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Call {
     Read,
@@ -55,48 +59,88 @@ enum Call {
     Remove,
 }
 
+/// How two vCPUs keep together around what is measured; one alone just goes on.
+struct Pace {
+    vcpu: usize,
+    /// The row, if there are two.
+    watched: Option<&'static str>,
+    met: Cell<u64>,
+}
+
+impl Pace {
+    fn meet(&self) {
+        if self.watched.is_some() {
+            self.met.set(self.met.get() + 1);
+            meet(self.met.get());
+        }
+    }
+
+    /// The first vCPU says something, and pauses so that it can be acted upon. Neither measures meanwhile.
+    fn say(&self, what: impl FnOnce(&str)) {
+        self.meet();
+        if let (Some(name), 0) = (self.watched, self.vcpu) {
+            what(name);
+            sleep(PAUSE);
+        }
+        self.meet();
+    }
+
+    /// Ticks that something takes.
+    fn measure(&self, f: impl FnOnce() -> Outcome) -> Outcome<u64> {
+        self.say(|name| println!("watch {name}: begins"));
+        let start = timebase();
+        f()?;
+        let ticks = timebase() - start;
+        self.say(|name| println!("watch {name}: ended: {ticks} ticks of 2"));
+        Ok(ticks)
+    }
+}
+
 /// Ticks that the calls take.
-fn work(guest: &Guest, vcpu: usize, call: Call, wait: impl Fn(u64)) -> Outcome<u64> {
-    let mut ticks = 0;
+fn work(guest: &Guest, vcpu: usize, call: Call, watched: Option<&'static str>) -> Outcome<u64> {
+    let pace = Pace {
+        vcpu,
+        watched,
+        met: Cell::new(0),
+    };
     if call == Call::Read {
         let index = index(guest, vcpu, 0);
-        wait(1);
-        let start = timebase();
-        for _ in 0..READS {
-            check_eq!(hypercall(H_READ, [0, index]).status, H_SUCCESS);
-        }
-        return Ok(timebase() - start);
+        return pace.measure(|| {
+            for _ in 0..READS {
+                check_eq!(hypercall(H_READ, [0, index]).status, H_SUCCESS);
+            }
+            Ok(())
+        });
     }
-    for turn in 0..TURNS {
-        wait(2 * turn + 1);
-        let start = timebase();
-        (0..GROUPS).try_for_each(|number| enter(guest, vcpu, number))?;
-        let middle = timebase();
-        wait(2 * turn + 2);
-        let again = timebase();
-        (0..GROUPS).try_for_each(|number| remove(guest, vcpu, number))?;
-        ticks += match call {
-            Call::Remove => timebase() - again,
-            _ => middle - start,
-        };
+    let enters = || (0..GROUPS).try_for_each(|number| enter(guest, vcpu, number));
+    let removes = || (0..GROUPS).try_for_each(|number| remove(guest, vcpu, number));
+    let mut ticks = 0;
+    for _ in 0..TURNS {
+        if call == Call::Enter {
+            ticks += pace.measure(enters)?;
+            removes()?;
+        } else {
+            enters()?;
+            ticks += pace.measure(removes)?;
+        }
     }
     Ok(ticks)
 }
 
 fn alone(guest: &'static Guest, call: Call) -> Outcome<u64> {
-    work(guest, 0, call, |_| {})
+    work(guest, 0, call, None)
 }
 
 fn reads(guest: &'static Guest, vcpu: usize) -> Outcome<u64> {
-    work(guest, vcpu, Call::Read, meet)
+    work(guest, vcpu, Call::Read, Some("h-read-2"))
 }
 
 fn enters(guest: &'static Guest, vcpu: usize) -> Outcome<u64> {
-    work(guest, vcpu, Call::Enter, meet)
+    work(guest, vcpu, Call::Enter, Some("h-enter-2"))
 }
 
 fn removes(guest: &'static Guest, vcpu: usize) -> Outcome<u64> {
-    work(guest, vcpu, Call::Remove, meet)
+    work(guest, vcpu, Call::Remove, Some("h-remove-2"))
 }
 
 pub fn all(guest: &'static Guest) -> Outcome {

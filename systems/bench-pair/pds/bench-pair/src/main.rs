@@ -177,15 +177,16 @@ mod pd {
         fn ratio(&mut self, n: u64, work: Work, name: &str, times: u64) {
             let mut percent = [0; TRIES];
             for percent in &mut percent {
-                *percent = self.one_ratio(n, work, times);
+                *percent = self.one_ratio(n, work, name, times);
             }
             percent.sort_unstable();
             let _ = writeln!(self.out, "bench {name} {} {times}", percent[TRIES / 2]);
         }
 
         /// Twice the time for one, over the time for two.
-        fn one_ratio(&mut self, n: u64, work: Work, times: u64) -> u64 {
+        fn one_ratio(&mut self, n: u64, work: Work, name: &str, times: u64) -> u64 {
             let shared = shared();
+            let _ = writeln!(self.out, "measuring {name}: one");
             let start = sel4::arch::timebase();
             work.run(times);
             let alone = sel4::arch::timebase() - start;
@@ -194,6 +195,7 @@ mod pd {
             shared.times.store(times, Ordering::Relaxed);
             PARTNER.notify();
             wait_for(&shared.ready, self.tries);
+            let _ = writeln!(self.out, "measuring {name}: two");
             shared.go.store(self.tries, Ordering::Release);
             let from = sel4::arch::timebase();
             work.run(times);
@@ -201,7 +203,9 @@ mod pd {
             wait_for(&shared.done, self.tries);
             let from = from.min(shared.from.load(Ordering::Relaxed));
             let to = to.max(shared.to.load(Ordering::Relaxed));
-            200 * alone / (to - from).max(1)
+            let both = to - from;
+            let _ = writeln!(self.out, "measuring {name}: done: {alone} ticks, then {both}");
+            200 * alone / both.max(1)
         }
 
         /// A notification has come back.
