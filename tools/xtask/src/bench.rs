@@ -15,9 +15,9 @@ use crate::guest;
 use crate::outside;
 use crate::plan::Alterations;
 use crate::protocol::{self, Line};
-use crate::qemu::{Event, Machine, Session};
+use crate::qemu::{self, Event, Machine, Session};
 use crate::reference::{self, Row};
-use crate::spinning::{Locks, Watch};
+use crate::spinning::{Waits, Watch};
 use crate::system::System;
 use crate::toolchain::Variant;
 use crate::ui::Step;
@@ -27,8 +27,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A fiftieth of the time that a machine without a monitor has to end.
-const STEP_TO_END: Duration = Duration::from_millis(100);
+/// The time that a machine without a monitor has to end.
+const END: Duration = Duration::from_secs(5);
 /// Longest wait for one stop of the guest.
 pub const STOP: Duration = Duration::from_secs(300);
 
@@ -143,16 +143,20 @@ impl BenchImage {
     }
 }
 
-/// Measures, prints and judges. `names` are rows or groups; empty: every row.
+/// Measures, prints and judges. `names` are rows, groups or beginnings of rows (`h-*`); empty: every row, and whatever
+/// else a program measures.
 pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Result<()> {
     let rows = reference::rows(workspace)?;
+    if let Some(name) = names.iter().find(|n| !rows.iter().any(|r| r.is_named(n))) {
+        return Err(Error::Unknown {
+            kind: "bench row",
+            name: name.clone(),
+            known: rows.into_iter().map(|r| r.name).collect(),
+        });
+    }
     let chosen = |name: &str| {
         let row = rows.iter().find(|r| r.name == name);
-        // What a program measures beyond the known rows is shown where everything is.
-        row.map_or_else(
-            || names.is_empty() || names.iter().any(|n| n == name),
-            |row| row.is_chosen(names),
-        )
+        row.map_or(names.is_empty(), |row| row.is_chosen(names))
     };
     let mut builder = Builder::new(workspace);
     let mut figures = outside::measure(workspace, &mut builder, &rows, &chosen)?;
@@ -160,11 +164,9 @@ pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Resu
         .iter()
         .filter(|r| r.is_chosen(names) && figures.iter().all(|f| f.name != r.name))
         .collect();
-    let unknown = |n: &&String| !rows.iter().any(|r| r.is_chosen(std::slice::from_ref(n)));
-    let any_unknown = names.iter().any(|n| unknown(&n));
     for image in BenchImage::all(workspace)? {
         let measures = |row: &&Row| row.group == image.group && image.takes(&row.name);
-        if any_unknown || missing.iter().any(measures) {
+        if missing.iter().any(measures) {
             figures.extend(boot(workspace, &mut builder, &image)?);
         }
     }
@@ -175,14 +177,6 @@ pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Resu
             why: e.to_string(),
         })?;
         write(path, text + "\n")?;
-    }
-    let found = |n: &String| figures.iter().any(|f| f.name == *n);
-    if let Some(name) = names.iter().find(|n| unknown(n) && !found(n)) {
-        return Err(Error::Unknown {
-            kind: "bench row",
-            name: name.clone(),
-            known: rows.into_iter().map(|r| r.name).collect(),
-        });
     }
     let (table, bad) = judge(&rows, &figures, chosen);
     print!("{table}");
@@ -232,7 +226,7 @@ fn judge(rows: &[Row], figures: &[Figure], chosen: impl Fn(&str) -> bool) -> (St
         add(&figure.name, Some(figure.instructions), None);
     }
     if !by_clock.is_empty() {
-        let head = "\nBy the host's clock, which means something only where nothing else runs:\n";
+        let head = "\nBy the host's clock, which means something only where its processors are free for it:\n";
         table.push_str(head);
         table.push_str(&by_clock);
     }
@@ -247,6 +241,11 @@ fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Res
     let mut machine = Machine::new(&board, &built);
     machine.smp = image.smp;
     machine.icount = image.icount.unwrap_or(image.smp == 1);
+    // By the host's clock: processors that others use, too, would be measured else.
+    machine.favoured = !machine.icount && qemu::may_favour();
+    if !machine.icount && !machine.favoured {
+        step.line("  no real-time priority: what else this host does is measured, too");
+    }
     let bound = Duration::from_secs(image.timeout);
     let log = log_path(workspace, &built.name);
     let (mut session, mut watch) = match machine.icount {
@@ -254,20 +253,17 @@ fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Res
         false => {
             let kernel = built.elfs.get("kernel").map(|file| Elf::read(file));
             let kernel = kernel.unwrap_or_else(|| Err(Error::Usage("no kernel".into())))?;
-            let (session, watch) =
-                locks_watched(machine, Locks::of(&kernel, board.max_cores)?, &log)?;
+            let waits = Waits::of(&kernel, board.max_cores)?;
+            let (session, watch) = waits_watched(machine, waits, &log)?;
             (session, Some(watch))
         }
     };
-    // Looks at locks come one after another.
-    let patience = Duration::from_millis(if watch.is_some() { 1 } else { 200 });
-    while session.wait(patience) != Event::End {
+    while session.wait(Duration::from_millis(200)) != Event::End {
         if let Some(watch) = &mut watch
             && let Err(error) = watch.look(session.text())
         {
-            // The machine may just have gone off, and its monitor with it.
-            let gone = (0..50).any(|_| session.wait(STEP_TO_END) == Event::End);
-            if !gone {
+            // QEMU may have ended, and its monitor with it: how, is known below.
+            if !session.ends_within(END) {
                 return Err(error);
             }
             break;
@@ -328,16 +324,19 @@ fn boot(workspace: &Workspace, builder: &mut Builder, image: &BenchImage) -> Res
     Ok(figures)
 }
 
-/// Starts a machine whose kernel's locks can be looked at.
-fn locks_watched(mut machine: Machine, locks: Locks, log: &Path) -> Result<(Session, Watch)> {
+/// Starts a machine whose cores' waiting for locks can be looked at.
+fn waits_watched(mut machine: Machine, waits: Waits, log: &Path) -> Result<(Session, Watch)> {
     // The path of a Unix socket must be short; that of the checkout need not be.
     let folder = std::env::temp_dir().join(format!("partita-{}-monitor", std::process::id()));
     make_folder(&folder)?;
     let socket = folder.join("monitor");
     let listen = format!("unix:{},server=on,wait=off", socket.display());
     machine.extra = vec!["-monitor".into(), listen];
-    let session = machine.watched(log)?;
-    let watch = Watch::new(&socket, locks);
+    let mut session = machine.booted(log)?;
+    if machine.favoured {
+        session.favour_timers()?;
+    }
+    let watch = Watch::new(&socket, waits);
     // Both ends are open, or there is nothing to speak with: the name is not needed any more.
     std::fs::remove_dir_all(&folder).at(&folder)?;
     Ok((session, watch?))

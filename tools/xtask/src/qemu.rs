@@ -31,6 +31,8 @@ pub struct Machine {
     pub icount: bool,
     /// Of several terminals, that of the guest whose output is wanted.
     pub terminal: Option<usize>,
+    /// Whether the host runs it before everything else.
+    pub favoured: bool,
     /// More arguments.
     pub extra: Vec<String>,
 }
@@ -77,6 +79,19 @@ const FIRMWARE_TRIES: usize = 3;
 /// How lines of QEMU's own begin.
 const COMPLAINS: &str = "qemu-system-ppc64: ";
 
+/// Real-time priority of the threads that are processors, where a machine is favoured, and of the one that has their
+/// timers.
+const PROCESSORS_FIRST: &str = "10";
+const TIMERS_FIRST: &str = "20";
+
+/// Whether this user may favour a machine ([`Machine::favoured`]).
+pub fn may_favour() -> bool {
+    let mut command = Command::new("chrt");
+    command.args(["--fifo", TIMERS_FIRST, "true"]);
+    let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+    quiet.status().is_ok_and(|status| status.success())
+}
+
 /// How long QEMU may take to end after it has closed its console.
 const END: Duration = Duration::from_secs(10);
 
@@ -93,6 +108,7 @@ impl Machine {
             memory: image.memory.clone(),
             icount: false,
             terminal: image.terminal,
+            favoured: false,
             extra: Vec::new(),
         }
     }
@@ -122,9 +138,11 @@ impl Machine {
     /// The same, bound to the life of this program.
     fn bound_command(&self) -> Command {
         let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "qemu-system-ppc64"])
-            .args(self.arguments());
+        command.args(["--pdeathsig", "KILL"]);
+        if self.favoured {
+            command.args(["chrt", "--fifo", PROCESSORS_FIRST]);
+        }
+        command.arg("qemu-system-ppc64").args(self.arguments());
         command
     }
 
@@ -326,6 +344,17 @@ impl Session {
         }
     }
 
+    /// Whether QEMU closes its console within this time.
+    pub fn ends_within(&mut self, patience: Duration) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < patience {
+            if self.wait(Duration::from_millis(50)) == Event::End {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Waits until firmware has entered the image, or QEMU has ended; false if nothing comes for so long before.
     fn passes_firmware(&mut self, patience: Duration) -> bool {
         loop {
@@ -337,6 +366,14 @@ impl Session {
                 return false;
             }
         }
+    }
+
+    /// Of a favoured machine, puts the thread with the timers before the processors, whom it must interrupt.
+    pub fn favour_timers(&mut self) -> Result<()> {
+        let id = self.running.child().id().to_string();
+        let mut command = Command::new("chrt");
+        command.args(["--fifo", "--pid", TIMERS_FIRST, &id]);
+        crate::process::output(&mut command, "put QEMU's timers first").map(drop)
     }
 
     /// Types into the console.
@@ -407,6 +444,7 @@ mod tests {
             memory: "4G".into(),
             icount: false,
             terminal: None,
+            favoured: false,
             extra: vec!["-s".into()],
         }
     }

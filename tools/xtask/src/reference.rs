@@ -30,8 +30,15 @@ pub struct Row {
 impl Row {
     /// Whether one of the names on a command line means this row; no names mean every row.
     pub fn is_chosen(&self, names: &[String]) -> bool {
-        let group = self.group.as_ref();
-        names.is_empty() || names.iter().any(|n| *n == self.name || Some(n) == group)
+        names.is_empty() || names.iter().any(|name| self.is_named(name))
+    }
+
+    /// Whether this is its name or its group's, or the beginning of its name with `*` behind.
+    pub fn is_named(&self, name: &str) -> bool {
+        let beginning = name.strip_suffix('*');
+        name == self.name
+            || Some(name) == self.group.as_deref()
+            || beginning.is_some_and(|beginning| self.name.starts_with(beginning))
     }
 }
 
@@ -127,6 +134,18 @@ mod tests {
             least: None,
             unit: Unit::Instructions,
         }
+    }
+
+    #[test]
+    fn rows_are_chosen_by_name_group_or_beginning() {
+        let row = Row {
+            name: "h-enter-2".into(),
+            group: Some("cores".into()),
+            ..row(None)
+        };
+        let chosen = |name: &str| row.is_chosen(&[name.into()]);
+        assert!(row.is_chosen(&[]) && chosen("h-enter-2") && chosen("cores") && chosen("h-enter*"));
+        assert!(!chosen("h-enter") && !chosen("core") && !chosen("h-read*"));
     }
 
     #[test]

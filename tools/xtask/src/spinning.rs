@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! How long cores wait for the kernel's locks, seen from outside: QEMU's monitor reads the words of the locks again and
-//! again while the machine runs, which the machine does not notice. A ticket lock shows how many stand in line.
+//! How long cores wait for the kernel's locks: the kernel counts the ticks, QEMU's monitor reads them while the program
+//! that measures pauses, so that nobody's time is taken.
 
 use crate::elf::Elf;
 use crate::error::{Error, Result};
-use partita_abi::limits;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -84,109 +83,126 @@ fn memory_in(answer: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Tables that are looked at: LPIDs are given out in order.
-const GUESTS: usize = 8;
-
-/// Where the kernel has locks of one kind, each of which begins with a ticket lock.
+/// Where the kernel counts the ticks for which each core has waited for locks (`smp::WAITED`, 64 bits for each).
 #[derive(Clone, Copy, Debug)]
-struct Row {
+pub struct Waits {
     /// Physical address.
     address: u64,
-    /// How many.
+    /// Cores that the kernel is made for.
     count: usize,
-    /// Bytes from one to the next.
+    /// Bytes from one core's to the next one's.
     stride: usize,
 }
 
-/// Where the kernel has its locks: those of cores, those of hash page tables.
-#[derive(Clone, Copy, Debug)]
-pub struct Locks([Row; 2]);
-
-impl Locks {
+impl Waits {
     /// As the kernel's file says it, which is made for so many cores.
     pub fn of(kernel: &Elf, max_cores: u32) -> Result<Self> {
-        let row = |name: &str, all: usize, count: usize| {
-            let found = kernel.symbol_with(name);
-            let (address, bytes) = found.ok_or_else(|| Error::Content {
-                path: kernel.path.clone(),
-                why: format!("no symbol {name}"),
-            })?;
-            Ok(Row {
-                address: address & REAL,
-                count,
-                stride: bytes as usize / all,
-            })
-        };
-        Ok(Self([
-            row("smp::LOCKS", max_cores as usize, max_cores as usize)?,
-            row("smp::TABLE_LOCKS", limits::MAX_LPIDS, GUESTS)?,
-        ]))
+        let name = "smp::WAITED";
+        let found = kernel.symbol_with(name);
+        let (address, bytes) = found.ok_or_else(|| Error::Content {
+            path: kernel.path.clone(),
+            why: format!("no symbol {name}"),
+        })?;
+        let count = max_cores as usize;
+        Ok(Self {
+            address: address & REAL,
+            count,
+            stride: bytes as usize / count,
+        })
     }
 
-    /// Whether somebody waits for any of them.
-    fn are_waited_for<S: Read + Write>(&self, monitor: &mut Monitor<S>) -> Result<bool> {
-        for row in self.0 {
-            let bytes = monitor.memory(row.address, row.count * row.stride)?;
-            if bytes.chunks(row.stride).any(is_waited_for) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// Ticks of all cores until now.
+    fn ticks<S: Read + Write>(&self, monitor: &mut Monitor<S>) -> Result<u64> {
+        let bytes = monitor.memory(self.address, self.count * self.stride)?;
+        let first = |core: &[u8]| core.first_chunk().copied().map_or(0, u64::from_le_bytes);
+        Ok(bytes.chunks(self.stride).map(first).sum())
     }
 }
 
-/// Whether somebody stands in line behind the holder of the lock with these bytes.
-fn is_waited_for(lock: &[u8]) -> bool {
-    let word = |at: usize| Some(u32::from_le_bytes(*lock.get(at..)?.first_chunk()?));
-    matches!((word(0), word(4)), (Some(next), Some(serving)) if next.wrapping_sub(serving) > 1)
+/// What a program says about the time in which waiting counts. It gives us [`PAUSE`] after each before it goes on.
+#[derive(Debug, PartialEq, Eq)]
+enum Mark<'a> {
+    /// `watch NAME: begins`
+    Begins(&'a str),
+    /// `watch NAME: ended: TICKS ticks of N`, N cores at work.
+    Ended(&'a str, u64),
 }
 
-/// Looks at the locks while a program says what it does.
+/// How long a program pauses at a [`Mark`]; who reads later reads something else, too.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Reads how long cores have waited, at the beginning and at the end of what a program wants to know it of.
 pub struct Watch {
     monitor: Monitor,
-    locks: Locks,
-    /// By what the program does: looks, and those at which somebody waited.
-    seen: BTreeMap<String, [u64; 2]>,
+    waits: Waits,
+    /// Lines of the program that are known.
+    lines: usize,
+    begun: Option<u64>,
+    /// By what the program does: how often, ticks waited, ticks of all cores.
+    seen: BTreeMap<String, [u64; 3]>,
 }
-
-/// Looks that a figure needs.
-const ENOUGH: u64 = 100;
 
 impl Watch {
     /// Of the machine whose monitor listens at `socket`.
-    pub fn new(socket: &Path, locks: Locks) -> Result<Self> {
+    pub fn new(socket: &Path, waits: Waits) -> Result<Self> {
         Ok(Self {
             monitor: Monitor::connect(socket)?,
-            locks,
+            waits,
+            lines: 0,
+            begun: None,
             seen: BTreeMap::new(),
         })
     }
 
-    /// Looks once, if the last line of what the program printed is `measuring NAME: two`.
+    /// Looks if the last line of what the program printed, which came just now, is a mark.
     pub fn look(&mut self, text: &str) -> Result<()> {
-        let Some(name) = measured(text) else {
+        let complete = &text[..text.rfind('\n').unwrap_or(0)];
+        let lines = complete.lines().count();
+        if lines == self.lines {
+            return Ok(());
+        }
+        self.lines = lines;
+        let Some(mark) = complete.lines().next_back().and_then(mark) else {
+            // Whatever has begun is not known to have ended in time.
+            self.begun = None;
             return Ok(());
         };
-        let waits = self.locks.are_waited_for(&mut self.monitor)?;
-        let seen = self.seen.entry(name.into()).or_default();
-        seen[0] += 1;
-        seen[1] += u64::from(waits);
+        let start = Instant::now();
+        let now = self.waits.ticks(&mut self.monitor)?;
+        let in_time = start.elapsed() < PAUSE / 2;
+        match mark {
+            Mark::Begins(_) => self.begun = in_time.then_some(now),
+            Mark::Ended(name, ticks) => {
+                if let Some(before) = self.begun.take().filter(|_| in_time) {
+                    let seen = self.seen.entry(name.into()).or_default();
+                    seen[0] += 1;
+                    seen[1] += now.saturating_sub(before);
+                    seen[2] += ticks;
+                }
+            }
+        }
         Ok(())
     }
 
-    /// For each that was looked at often enough, how many looks there were, and how many in a hundred (rounded up)
-    /// found that somebody waits.
+    /// For each, how often it was seen, and how much of the cores' time (in a hundred, rounded up) they waited.
     pub fn shares(&self) -> impl Iterator<Item = (&str, u64, u64)> {
-        let enough = self.seen.iter().filter(|(_, [looks, _])| *looks >= ENOUGH);
-        enough.map(|(name, [looks, waits])| (name.as_str(), *looks, (100 * waits).div_ceil(*looks)))
+        let share = |[_, waited, of]: [u64; 3]| (100 * waited).div_ceil(of.max(1));
+        let seen = self.seen.iter();
+        seen.map(move |(name, all)| (name.as_str(), all[0], share(*all)))
     }
 }
 
-/// What two vCPUs do at this moment.
-fn measured(text: &str) -> Option<&str> {
-    let complete = &text[..text.rfind('\n')?];
-    let last = complete.lines().next_back()?;
-    last.strip_prefix("measuring ")?.strip_suffix(": two")
+fn mark(line: &str) -> Option<Mark<'_>> {
+    let (name, what) = line.strip_prefix("watch ")?.split_once(": ")?;
+    if what == "begins" {
+        return Some(Mark::Begins(name));
+    }
+    let (ticks, cores) = what.strip_prefix("ended: ")?.split_once(" ticks of ")?;
+    let all = ticks
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(cores.parse().ok()?)?;
+    Some(Mark::Ended(name, all))
 }
 
 #[cfg(test)]
@@ -233,26 +249,35 @@ mod tests {
     }
 
     #[test]
-    fn a_line_at_a_lock_is_seen() {
-        let lock = |next: u32, serving: u32| {
-            let words = [next, serving].map(u32::to_le_bytes);
-            is_waited_for(words.as_flattened())
+    fn what_cores_waited_is_added() {
+        let waits = Waits {
+            address: 0x100,
+            count: 2,
+            stride: 16,
         };
-        assert!(!lock(5, 5), "free");
-        assert!(!lock(6, 5), "held");
-        assert!(lock(7, 5));
-        assert!(lock(0, u32::MAX - 1), "tickets begin anew");
-        assert!(!lock(0, u32::MAX));
+        let said = "0100: 0x05 0x01 0x00 0x00 0x00 0x00 0x00 0x00\r\n\
+                    0108: 0xff 0xff 0xff 0xff 0xff 0xff 0xff 0xff\r\n\
+                    0110: 0x02 0x00 0x00 0x00 0x00 0x00 0x00 0x00\r\n\
+                    0118: 0xff 0xff 0xff 0xff 0xff 0xff 0xff 0xff\r\n(qemu) ";
+        assert_eq!(waits.ticks(&mut monitor(said)).unwrap(), 0x107);
     }
 
     #[test]
-    fn what_is_measured_is_known() {
-        assert_eq!(measured("a\nmeasuring h-enter-2: two\n"), Some("h-enter-2"));
+    fn marks_are_known() {
         assert_eq!(
-            measured("measuring h-enter-2: two\nmeasuring h-enter-2: done\n"),
-            None
+            mark("watch h-enter-2: begins"),
+            Some(Mark::Begins("h-enter-2"))
         );
-        assert_eq!(measured("measuring h-enter-2: one\n"), None);
-        assert_eq!(measured("measuring h-enter-2: tw"), None);
+        assert_eq!(
+            mark("watch h-enter-2: ended: 700 ticks of 2"),
+            Some(Mark::Ended("h-enter-2", 1400))
+        );
+        for other in [
+            "bench h-enter-2 190 5",
+            "watch a: ended",
+            "watch a: ended: x ticks of 2",
+        ] {
+            assert_eq!(mark(other), None);
+        }
     }
 }
