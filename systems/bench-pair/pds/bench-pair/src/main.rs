@@ -204,7 +204,10 @@ mod pd {
             let from = from.min(shared.from.load(Ordering::Relaxed));
             let to = to.max(shared.to.load(Ordering::Relaxed));
             let both = to - from;
-            let _ = writeln!(self.out, "measuring {name}: done: {alone} ticks, then {both}");
+            let _ = writeln!(
+                self.out,
+                "measuring {name}: done: {alone} ticks, then {both}"
+            );
             200 * alone / both.max(1)
         }
 
