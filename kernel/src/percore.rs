@@ -82,6 +82,8 @@ pub mod arch_word {
     pub const EP_IDLE: usize = 11;
     /// Real address of this core's lock.
     pub const LOCK: usize = 12;
+    /// While no vCPU is resident: entries of the segment look-aside buffer from this one on read as zeros.
+    pub const SLB_USED: usize = 13;
 }
 
 /// What all cores share.

@@ -185,6 +185,8 @@ pub struct Vcpu {
     pub vector_scratch: [Cell<u64>; 2],
     /// Segment look-aside buffer: ESID and VSID words.
     pub slb: [Cell<u64>; 64],
+    /// All entries of it from this one on are zeros.
+    pub slb_used: Cell<u64>,
     /// VSR0..VSR63.
     pub vsr: [Cell<u64>; 128],
     /// Floating-point status and control.
@@ -1138,9 +1140,16 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 }
                 _ => value,
             });
-            if first + i == register::TB_OFFSET {
-                v.attention.set(1);
-                self.route_fast_path(v);
+            match first + i {
+                register::TB_OFFSET => {
+                    v.attention.set(1);
+                    self.route_fast_path(v);
+                }
+                slb @ register::SLB0_ESID..=register::SLB31_VSID => {
+                    let used = (slb - register::SLB0_ESID) as u64 / 2 + 1;
+                    v.slb_used.set(v.slb_used.get().max(used));
+                }
+                _ => {}
             }
         }
         Ok(())

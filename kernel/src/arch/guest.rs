@@ -42,6 +42,9 @@ const PPR_MEDIUM: u64 = 4 << 50;
 /// LPCR of a guest before its own choices and its fault mode.
 pub const LPCR_BASE: u64 = board::LPCR_GUEST & !(lpcr::CHOICE | lpcr::VPM1);
 
+/// Entries of the segment look-aside buffer.
+const SLB_ENTRIES: u64 = 32;
+
 /// MSR bits that make FP, VEC and VSX available.
 const MSR_VECTOR: u64 = 1 << 13 | 1 << 25 | 1 << 23;
 
@@ -378,6 +381,8 @@ pub fn init_core(core: &Core) {
     percore::set(core, arch_word::LPCR_GUEST, LPCR_BASE);
     percore::set(core, arch_word::PPR_HOST, PPR_MEDIUM);
     percore::set(core, arch_word::DEC_FAR, spr::DECREMENTER_MAX);
+    // What firmware left there is nobody's to see.
+    percore::set(core, arch_word::SLB_USED, SLB_ENTRIES);
 }
 
 /// Runs `f` with FP, VEC and VSX available.
@@ -397,8 +402,9 @@ fn spr_cell(v: &Vcpu, index: usize) -> &core::cell::Cell<u64> {
     &v.spr[(index - register::SRR0) % v.spr.len()]
 }
 
-/// Saves what the core holds of a vCPU, and leaves nothing of it behind.
-pub fn save_resident(v: &Vcpu) {
+/// Saves what the core holds of a vCPU. It stays there, but nobody can look at it before [`load_resident`] has
+/// replaced it.
+fn save_resident(v: &Vcpu) {
     let get = |i: usize, value| spr_cell(v, i).set(value);
     get(register::SPRG0, spr::read::<SPRG0>());
     get(register::SPRG1, spr::read::<{ SPRG0 + 1 }>());
@@ -406,22 +412,27 @@ pub fn save_resident(v: &Vcpu) {
     get(register::TAR, spr::read::<TAR>());
     get(register::DSCR, spr::read::<DSCR>());
     get(register::PSPB, spr::read::<PSPB>());
-    for i in 0..v.slb.len() / 2 {
+    let mut used = 0;
+    for (i, [esid_cell, vsid_cell]) in v.slb.as_chunks().0.iter().enumerate() {
         let (esid, vsid): (u64, u64);
         // SAFETY: reads segment look-aside buffer entry i.
         unsafe {
             asm!("slbmfee {0}, {2}", "slbmfev {1}, {2}", out(reg) esid, out(reg) vsid,
                 in(reg) i as u64, options(nomem, nostack, preserves_flags));
         }
-        v.slb[2 * i].set(esid);
-        v.slb[2 * i + 1].set(vsid);
+        esid_cell.set(esid);
+        vsid_cell.set(vsid);
+        if esid | vsid != 0 {
+            used = i as u64 + 1;
+        }
     }
+    v.slb_used.set(used);
     // SAFETY: the two functions read and write the VCPU's own arrays.
     with_vectors(|| unsafe { guest_vsx_save(v.vsr.as_ptr()) });
 }
 
-/// Loads a vCPU's state into the core.
-pub fn load_resident(v: &Vcpu) {
+/// Loads a vCPU's state into the core. From `slb_used` on the core's segment look-aside buffer reads as zeros.
+fn load_resident(v: &Vcpu, slb_used: u64) {
     let value = |i: usize| spr_cell(v, i).get();
     // SAFETY: registers of the guest; the kernel and PDs don't use them.
     unsafe {
@@ -436,19 +447,15 @@ pub fn load_resident(v: &Vcpu) {
         // Entry 0 survives slbia: make it invalid first (ISA: never two valid entries for one ESID).
         asm!("isync", "slbmte {0}, {0}", ".long 0x7c0003e4 | 6<<21", "isync", in(reg) 0u64, options(nostack, preserves_flags));
     }
-    for i in 0..v.slb.len() / 2 {
+    let used = v.slb_used.get().max(slb_used) as usize;
+    for (i, [esid, vsid]) in v.slb.as_chunks().0.iter().enumerate().take(used) {
         // A PD may have written anything there; hardware refuses some of it with an interrupt. One that is not valid
         // is written, too: slbia takes only the valid bit, and QEMU lets slbmfee read the rest, which was another
         // guest's.
-        match segment(v.slb[2 * i].get(), v.slb[2 * i + 1].get()) {
-            // SAFETY: an entry of the guest; the host uses no segments.
-            Some((esid, vsid)) => unsafe {
-                asm!("slbmte {1}, {0}", in(reg) esid | i as u64, in(reg) vsid, options(nostack, preserves_flags));
-            },
-            // SAFETY: as above.
-            None => unsafe {
-                asm!("slbmte {1}, {0}", in(reg) i as u64, in(reg) 0u64, options(nostack, preserves_flags));
-            },
+        let (esid, vsid) = segment(esid.get(), vsid.get()).unwrap_or_default();
+        // SAFETY: an entry of the guest, or none; the host uses no segments.
+        unsafe {
+            asm!("slbmte {1}, {0}", in(reg) esid | i as u64, in(reg) vsid, options(nostack, preserves_flags));
         }
     }
     // SAFETY: isync: the entries are there before the guest uses them.
@@ -471,7 +478,7 @@ pub fn switch_resident(core: &Core, at: Ref<Vcpu>, vcpu: &Vcpu) {
     if let Some(old) = Ref::<Vcpu>::new(old) {
         evict(core, old);
     }
-    load_resident(vcpu);
+    load_resident(vcpu, percore::get(core, arch_word::SLB_USED));
     vcpu.resident.set(here);
     percore::set(core, arch_word::RESIDENT, at.addr());
 }
@@ -487,4 +494,5 @@ pub fn evict(core: &Core, at: Ref<Vcpu>) {
     v.resident.set(0);
     v.attention.set(1);
     percore::set(core, arch_word::RESIDENT, 0);
+    percore::set(core, arch_word::SLB_USED, v.slb_used.get());
 }
