@@ -57,7 +57,7 @@ pub const TYPE_SHIFT: u32 = 56;
 /// Shift of the type-specific byte in the first word.
 pub const EXTRA_SHIFT: u32 = 48;
 /// Kernel objects lie in normal memory, below 2^48.
-const ADDR_MASK: u64 = (1 << 48) - 1;
+pub(crate) const ADDR_MASK: u64 = (1 << 48) - 1;
 /// Frames and untyped memory can be devices, at any real address.
 const LONG_ADDR_MASK: u64 = (1 << 56) - 1;
 const MAX_UNTYPED_BYTES: u64 = 1 << 47;

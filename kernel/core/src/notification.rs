@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Notifications.
 
-use crate::cap::Cap;
+use crate::cap::{ADDR_MASK, Cap, TYPE_SHIFT, tag};
 use crate::error::Outcome;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
@@ -125,15 +125,20 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Signals through the capability in `slot`, if it is one that may.
     pub(crate) fn signal_slot(&self, slot: &Slot) {
-        match slot.cap() {
-            Cap::Notification {
-                ntfn,
-                badge,
-                rights,
-            } if rights.contains(partita_abi::CapRights::WRITE) => self.signal(ntfn, badge),
-            // The timer inside a VCPU.
-            Cap::VCpu { vcpu, .. } => self.wake_vcpu(vcpu),
-            _ => {}
+        let w0 = slot.w0.get();
+        if w0 >> TYPE_SHIFT == tag::VCPU {
+            // The timer inside a VCPU, without decoding.
+            if let Some(vcpu) = Ref::new(w0 & ADDR_MASK) {
+                self.wake_vcpu(vcpu);
+            }
+        } else if let Cap::Notification {
+            ntfn,
+            badge,
+            rights,
+        } = slot.cap()
+            && rights.contains(partita_abi::CapRights::WRITE)
+        {
+            self.signal(ntfn, badge);
         }
     }
 }

@@ -852,7 +852,9 @@ impl<'k, M: Machine> Kernel<'k, M> {
 
     /// An idle or stopped vCPU goes on.
     fn end_rest(&self, v: &Vcpu, t: Ref<Tcb>) {
-        if let Some(timer) = self.m.address_of(&v.timer) {
+        if v.timer.armed.get() != 0
+            && let Some(timer) = self.m.address_of(&v.timer)
+        {
             self.disarm(timer);
         }
         v.rest.set(rest::NONE);
