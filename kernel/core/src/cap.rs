@@ -337,40 +337,40 @@ impl Cap {
     pub fn unpack(w0: u64, w1: u64) -> Cap {
         let extra = (w0 >> EXTRA_SHIFT) & 0xff;
         let addr = w0 & ADDR_MASK;
-        let decoded = match w0 >> TYPE_SHIFT {
-            tag::UNTYPED => Some(Cap::Untyped(Untyped {
+        match w0 >> TYPE_SHIFT {
+            tag::UNTYPED => Cap::Untyped(Untyped {
                 addr: w0 & LONG_ADDR_MASK & !0x3f,
                 bits: (w0 & 0x3f) as u32,
                 free: (w1 >> 21 << 6) & (MAX_UNTYPED_BYTES | (MAX_UNTYPED_BYTES - 1)),
                 zeroed: w1 & ZEROED_MASK,
                 device: w1 >> 63 != 0,
-            })),
-            tag::ENDPOINT => Ref::new(addr).map(|ep| Cap::Endpoint {
+            }),
+            tag::ENDPOINT => Ref::new(addr).map_or(Cap::Null, |ep| Cap::Endpoint {
                 ep,
                 badge: w1,
                 rights: CapRights::from_word(extra),
             }),
-            tag::NOTIFICATION => Ref::new(addr).map(|ntfn| Cap::Notification {
+            tag::NOTIFICATION => Ref::new(addr).map_or(Cap::Null, |ntfn| Cap::Notification {
                 ntfn,
                 badge: w1,
                 rights: CapRights::from_word(extra),
             }),
-            tag::REPLY => Ref::new(addr).map(|reply| Cap::Reply {
+            tag::REPLY => Ref::new(addr).map_or(Cap::Null, |reply| Cap::Reply {
                 reply,
                 can_grant: extra & 1 != 0,
             }),
-            tag::CNODE => Some(Cap::CNode {
+            tag::CNODE => Cap::CNode {
                 addr,
                 radix: extra as u32,
                 guard: w1 >> 6,
                 guard_bits: (w1 & 0x3f) as u32,
-            }),
-            tag::THREAD => Ref::new(addr).map(Cap::Thread),
-            tag::IRQ_CONTROL => Some(Cap::IrqControl),
-            tag::IRQ_HANDLER => Some(Cap::IrqHandler {
+            },
+            tag::THREAD => Ref::new(addr).map_or(Cap::Null, Cap::Thread),
+            tag::IRQ_CONTROL => Cap::IrqControl,
+            tag::IRQ_HANDLER => Cap::IrqHandler {
                 index: addr as usize,
-            }),
-            tag::ZOMBIE => Some(Cap::Zombie(Zombie {
+            },
+            tag::ZOMBIE => Cap::Zombie(Zombie {
                 slots: if extra == u64::from(Zombie::TCB) {
                     addr + core::mem::offset_of!(Tcb, slots) as u64
                 } else {
@@ -379,14 +379,14 @@ impl Cap {
                 addr,
                 kind: extra as u32,
                 remaining: w1,
-            })),
-            tag::SCHED_CONTEXT => Ref::new(addr).map(Cap::SchedContext),
-            tag::SCHED_CONTROL => Some(Cap::SchedControl {
-                core: addr as usize,
             }),
-            tag::TIMER => Ref::new(addr).map(Cap::Timer),
-            tag::PLATFORM_CONTROL => Some(Cap::PlatformControl),
-            tag::FRAME => Some(Cap::Frame(Frame {
+            tag::SCHED_CONTEXT => Ref::new(addr).map_or(Cap::Null, Cap::SchedContext),
+            tag::SCHED_CONTROL => Cap::SchedControl {
+                core: addr as usize,
+            },
+            tag::TIMER => Ref::new(addr).map_or(Cap::Null, Cap::Timer),
+            tag::PLATFORM_CONTROL => Cap::PlatformControl,
+            tag::FRAME => Cap::Frame(Frame {
                 addr: w0 & LONG_ADDR_MASK & !0xfff,
                 bits: match w0 & 3 {
                     0 => 12,
@@ -396,24 +396,24 @@ impl Cap {
                 rights: CapRights((w0 >> 2) & 3),
                 device: w0 & 16 != 0,
                 mapping: Mapping::unpack(w1),
-            })),
-            tag::PAGE_TABLE => Some(Cap::PageTable {
+            }),
+            tag::PAGE_TABLE => Cap::PageTable {
                 addr,
                 mapping: Mapping::unpack(w1),
-            }),
-            tag::VSPACE => Some(Cap::VSpace { addr }),
-            tag::ASID_CONTROL => Some(Cap::AsidControl),
-            tag::ASID_POOL => Some(Cap::AsidPool {
+            },
+            tag::VSPACE => Cap::VSpace { addr },
+            tag::ASID_CONTROL => Cap::AsidControl,
+            tag::ASID_POOL => Cap::AsidPool {
                 addr,
                 index: extra as usize,
-            }),
-            tag::LPID_CONTROL => Some(Cap::LpidControl),
-            tag::GSPACE => Ref::new(addr).map(Cap::GSpace),
-            tag::GPAGE_TABLE => Some(Cap::GPageTable {
+            },
+            tag::LPID_CONTROL => Cap::LpidControl,
+            tag::GSPACE => Ref::new(addr).map_or(Cap::Null, Cap::GSpace),
+            tag::GPAGE_TABLE => Cap::GPageTable {
                 addr,
                 mapping: Mapping::unpack(w1),
-            }),
-            tag::GSPACE_VIEW => Ref::new(addr & !PAGE_MASK).map(|gspace| {
+            },
+            tag::GSPACE_VIEW => Ref::new(addr & !PAGE_MASK).map_or(Cap::Null, |gspace| {
                 let mapping = match addr & PAGE_MASK {
                     0 => None,
                     pid => Some((
@@ -430,22 +430,21 @@ impl Cap {
                     mapping,
                 })
             }),
-            tag::HPT => Some(Cap::Hpt {
+            tag::HPT => Cap::Hpt {
                 addr,
                 order: extra as u32,
                 lpid: w1,
-            }),
-            tag::HPT_GFNS => Some(Cap::HptGfns {
+            },
+            tag::HPT_GFNS => Cap::HptGfns {
                 addr,
                 bits: extra as u32,
-            }),
-            tag::VCPU => Ref::new(addr).map(|vcpu| Cap::VCpu {
+            },
+            tag::VCPU => Ref::new(addr).map_or(Cap::Null, |vcpu| Cap::VCpu {
                 vcpu,
                 rights: CapRights::from_word(extra),
             }),
-            _ => None,
-        };
-        decoded.unwrap_or(Cap::Null)
+            _ => Cap::Null,
+        }
     }
 
     /// Whether it is the null capability.
