@@ -60,6 +60,8 @@ impl<M: Machine> Kernel<'_, M> {
         }
         match tcb.ipc_buffer.get() {
             0 => false,
+            // What is behind the buffer is somebody else's memory.
+            _ if i >= space::MAX_MESSAGE_REGISTERS => false,
             buffer => {
                 self.m
                     .write_word(buffer + 8 * (IpcBufferLayout::MSG + i) as u64, value);

@@ -2,6 +2,8 @@
 //! Guests' processors: pausing, stopping, sleeping, injected interrupts, `Entry` exits, the dispatch
 //! counter.
 
+mod registers;
+
 use crate::rig::{Rig, Thread};
 use partita_abi::{
     CapRights, ErrorCode as E, GuestExit, InvocationLabel as L, ObjectType, ReplyAction, badge,
