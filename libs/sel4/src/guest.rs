@@ -223,7 +223,7 @@ impl<C: InvocationContext> cap::VCpu<C> {
     ///
     /// # Panics
     ///
-    /// If there are not so many registers.
+    /// If there are not so many registers, or a message has not so many words (120).
     pub fn vcpu_read_regs(self, first: usize, regs: &mut [Word]) -> Result<()> {
         assert!(
             first + regs.len() <= vcpu_register::COUNT,
@@ -240,7 +240,7 @@ impl<C: InvocationContext> cap::VCpu<C> {
     ///
     /// # Panics
     ///
-    /// If there are not so many registers.
+    /// If there are not so many registers, or a message has not so many words beside its first two (118).
     pub fn vcpu_write_regs(self, first: usize, regs: &[Word]) -> Result<()> {
         assert!(
             first + regs.len() <= vcpu_register::COUNT,
@@ -316,5 +316,32 @@ impl<C: InvocationContext> cap::VCpu<C> {
                 dispatches: words[1],
                 dispatch_count: u32::try_from(words[2]).ok(),
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{CPtr, IpcBuffer, cap};
+
+    fn vcpu(buffer: &mut IpcBuffer) -> cap::VCpu<&mut IpcBuffer> {
+        cap::VCpu::from_cptr(CPtr::from_bits(1)).with(buffer)
+    }
+
+    #[test]
+    #[should_panic(expected = "too many words")]
+    fn no_more_registers_are_read_than_a_message_has() {
+        let _ = vcpu(&mut IpcBuffer::new()).vcpu_read_regs(0, &mut [0; 121]);
+    }
+
+    #[test]
+    #[should_panic(expected = "too many words")]
+    fn no_more_registers_are_written_than_a_message_has() {
+        let _ = vcpu(&mut IpcBuffer::new()).vcpu_write_regs(0, &[0; 119]);
+    }
+
+    #[test]
+    #[should_panic(expected = "no kernel here")]
+    fn a_full_message_is_sent() {
+        let _ = vcpu(&mut IpcBuffer::new()).vcpu_write_regs(0, &[0; 118]);
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     InvocationContext, MessageInfo, ObjectBlueprint, Result, Time, UserContext, VmAttributes, Word,
     cap,
 };
+use partita_abi::address_space::MAX_MESSAGE_REGISTERS;
 use partita_abi::{InvocationLabel as Label, IpcBufferLayout};
 
 /// How an interrupt source signals.
@@ -76,6 +77,8 @@ impl<T: CapType, C: InvocationContext> Cap<T, C> {
         args: [Word; N],
         block: &mut [Word],
     ) -> Result<()> {
+        // Behind the message is memory that is none of the buffer's.
+        assert!(block.len() <= MAX_MESSAGE_REGISTERS, "too many words");
         let buffer = self.context.ipc_buffer().cast::<Word>();
         let info = MessageInfo::new(label as u64, 0, 0, N);
         let first = answer(arch::call(
@@ -101,6 +104,10 @@ impl<T: CapType, C: InvocationContext> Cap<T, C> {
         args: [Word; 2],
         block: &[Word],
     ) -> Result<()> {
+        assert!(
+            args.len() + block.len() <= MAX_MESSAGE_REGISTERS,
+            "too many words"
+        );
         let mut first = [args[0], args[1], 0, 0, 0, 0, 0, 0];
         let buffer = self.context.ipc_buffer().cast::<Word>();
         for (i, &value) in block.iter().enumerate() {
