@@ -489,6 +489,13 @@ mod tests {
         unsafe { SharedMemoryRef::new(NonNull::from(console)) }
     }
 
+    /// A client without a name comes to the server: its region.
+    fn join(server: &mut Server<Port>, number: usize) -> &'static Console {
+        let (shared, console) = region();
+        server.add_client(id(number), shared, Name::default());
+        console
+    }
+
     fn server(port: &Port) -> Server<Port> {
         Server::new(Uart::new(port.clone()))
     }
@@ -525,8 +532,7 @@ mod tests {
             let port = Port::default();
             port.0.borrow_mut().room = room;
             let mut server = server(&port);
-            let (shared, console) = region();
-            server.add_client(id(0), shared, Name::default());
+            let console = join(&mut server, 0);
             let mut client = Client::new(share(console), || ());
             let text = "x".repeat(count);
             write!(client, "{text}").unwrap();
@@ -542,8 +548,7 @@ mod tests {
     fn output_and_input() {
         let port = Port::default();
         let mut server = server(&port);
-        let (shared, console) = region();
-        server.add_client(id(0), shared, Name::default());
+        let console = join(&mut server, 0);
         let mut client = Client::new(share(console), || ());
         writeln!(client, "hello {}", 1).unwrap();
         assert_eq!(numbers(server.poll()), [], "its ring was not full");
@@ -562,10 +567,8 @@ mod tests {
     fn lines_of_two_clients_stay_whole() {
         let port = Port::default();
         let mut server = server(&port);
-        let (shared, a) = region();
-        server.add_client(id(0), shared, Name::default());
-        let (shared, b) = region();
-        server.add_client(id(1), shared, Name::default());
+        let a = join(&mut server, 0);
+        let b = join(&mut server, 1);
         Client::new(share(a), || ()).write(b"aa\nAA\n").unwrap();
         Client::new(share(b), || ()).write(b"bb\nBB\n").unwrap();
         let _ = server.poll();
@@ -576,14 +579,8 @@ mod tests {
     fn a_formatted_line_stays_whole() {
         let port = Port::default();
         let server = RefCell::new(server(&port));
-        let (shared, a) = region();
-        server
-            .borrow_mut()
-            .add_client(id(0), shared, Name::default());
-        let (shared, b) = region();
-        server
-            .borrow_mut()
-            .add_client(id(1), shared, Name::default());
+        let a = join(&mut server.borrow_mut(), 0);
+        let b = join(&mut server.borrow_mut(), 1);
         let mut other = Client::new(share(b), || ());
         other.write(&[b'b'; 500]).unwrap();
         // The server has the better priority: it runs at each notification.
@@ -600,10 +597,8 @@ mod tests {
     fn a_client_without_newlines_does_not_keep_the_port() {
         let port = Port::default();
         let mut server = server(&port);
-        let (shared, a) = region();
-        server.add_client(id(0), shared, Name::default());
-        let (shared, b) = region();
-        server.add_client(id(1), shared, Name::default());
+        let a = join(&mut server, 0);
+        let b = join(&mut server, 1);
         Client::new(share(a), || ()).write(&[b'a'; 511]).unwrap();
         Client::new(share(b), || ()).write(b"b\n").unwrap();
         let _ = server.poll();
@@ -619,8 +614,7 @@ mod tests {
         let port = Port::default();
         port.0.borrow_mut().room = Some(FIFO_SIZE);
         let mut server = server(&port);
-        let (shared, console) = region();
-        server.add_client(id(0), shared, Name::default());
+        let console = join(&mut server, 0);
         Client::new(share(console), || ())
             .write(&[b'x'; 20])
             .unwrap();
@@ -637,10 +631,8 @@ mod tests {
     fn keys_select_the_client() {
         let port = Port::default();
         let mut server = server(&port);
-        let (shared, a) = region();
-        server.add_client(id(0), shared, Name::default());
-        let (shared, b) = region();
-        server.add_client(id(3), shared, Name::default());
+        let a = join(&mut server, 0);
+        let b = join(&mut server, 3);
         // Client 5 does not exist: the selection stays.
         port.0
             .borrow_mut()
@@ -742,10 +734,8 @@ mod tests {
     fn a_client_that_lies_is_cut_off_and_no_other() {
         let port = Port::default();
         let mut server = server(&port);
-        let (shared, bad) = region();
-        server.add_client(id(0), shared, Name::default());
-        let (shared, good) = region();
-        server.add_client(id(1), shared, Name::default());
+        let bad = join(&mut server, 0);
+        let good = join(&mut server, 1);
         bad.tx.write_index.store(0x8000_0000, Ordering::Relaxed);
         Client::new(share(good), || ()).write(b"fine\n").unwrap();
         let _ = server.poll();
@@ -760,8 +750,7 @@ mod tests {
     fn a_client_that_does_not_read_loses_what_is_typed() {
         let port = Port::default();
         let mut server = server(&port);
-        let (shared, console) = region();
-        server.add_client(id(0), shared, Name::default());
+        let console = join(&mut server, 0);
         port.0.borrow_mut().input.extend([b'k'; 600]);
         let _ = server.poll();
         assert_eq!(
@@ -791,8 +780,7 @@ mod tests {
     fn what_does_not_fit_is_not_written_at_all() {
         let port = Port::default();
         let mut server = server(&port);
-        let (shared, console) = region();
-        server.add_client(id(0), shared, Name::default());
+        let console = join(&mut server, 0);
         let calls = core::cell::Cell::new(0);
         let mut client = Client::new(share(console), || calls.set(calls.get() + 1));
         assert_eq!(client.is_sent(), Ok(true));
@@ -817,10 +805,8 @@ mod tests {
         fn any_indices(indices in proptest::array::uniform4(any::<u32>()), typed in any::<[u8; 8]>()) {
             let port = Port::default();
             let mut server = server(&port);
-            let (shared, bad) = region();
-            server.add_client(id(0), shared, Name::default());
-            let (shared, good) = region();
-            server.add_client(id(1), shared, Name::default());
+            let bad = join(&mut server, 0);
+            let good = join(&mut server, 1);
             let words =
                 [&bad.tx.write_index, &bad.tx.read_index, &bad.rx.write_index, &bad.rx.read_index];
             for (word, value) in words.into_iter().zip(indices) {
