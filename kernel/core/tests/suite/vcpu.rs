@@ -19,6 +19,7 @@ const WRITE_REPLY: u64 = CapRights::WRITE.0 | CapRights::GRANT_REPLY.0;
 const H_CEDE: u64 = 0xe0;
 const READ_WRITE: u64 = CapRights::READ.0 | CapRights::WRITE.0;
 const PC: u64 = 0x1000;
+const WINDOW: u64 = 0x100_8000;
 
 /// A guest with one page of memory at 0 and one vCPU, whose exits all go to a passive server.
 struct Guest {
@@ -157,6 +158,44 @@ impl Guest {
         self.invoke(L::VCPUReadRegisters, &[i as u64, 1])[0]
     }
 
+    /// The guest sleeps.
+    fn cede(&self) {
+        self.hypercall(H_CEDE);
+        self.answer(ReplyAction::Idle, &[]);
+    }
+
+    /// The server lets the guest go on, which it does.
+    fn go_on(&self) {
+        self.answer(ReplyAction::Resume, &[]);
+        self.run();
+    }
+
+    /// The guest is paused in a call: after the answer comes the exit that tells it.
+    fn pause_in_call(&self) {
+        let done = self.serve(L::VCPUPause, &[]);
+        assert_eq!(done, [0], "in a call: an exit follows");
+        self.go_on();
+        self.exit(GuestExit::Paused);
+    }
+
+    /// Views of the page at 0, mapped into the root task at [`WINDOW`] and the pages behind it.
+    fn views<const N: usize>(&self) -> [u64; N] {
+        let root = init_cnode::CNODE as u64;
+        let vspace = init_cnode::VSPACE as u64;
+        for _ in 0..3 {
+            let table = self.rig.make(ObjectType::PageTable);
+            self.rig.ok(table, L::PageTableMap, &[WINDOW, 0], &[vspace]);
+        }
+        std::array::from_fn(|i| {
+            let view = self.rig.fresh();
+            let make = [view, 64, READ_WRITE];
+            self.rig.ok(self.gspace, L::GSpaceMakeView, &make, &[root]);
+            let at = WINDOW + 0x1000 * i as u64;
+            self.rig.ok(view, L::ViewMap, &[0, at, 0], &[vspace]);
+            view
+        })
+    }
+
     /// As if the server ran now: it is in an exit.
     fn serve(&self, label: L, words: &[u64]) -> Vec<u64> {
         self.rig
@@ -185,14 +224,7 @@ fn vcpu0100_registers_are_written_during_the_paused_exit_and_resume_ends_it() {
         g.serve(L::VCPUReadRegisters, &[register::PC as u64, 1]),
         [PC]
     );
-    assert_eq!(
-        g.serve(L::VCPUPause, &[]),
-        [0],
-        "in a call: an exit follows"
-    );
-    g.answer(ReplyAction::Resume, &[]);
-    g.run();
-    g.exit(GuestExit::Paused);
+    g.pause_in_call();
     // Message registers of the server's own invocations overwrite nothing of the guest.
     g.serve(L::VCPUWriteRegisters, &write);
     g.serve(L::VCPUResume, &[]);
@@ -205,8 +237,7 @@ fn vcpu0100_registers_are_written_during_the_paused_exit_and_resume_ends_it() {
         0x1001
     );
     // No kick was left behind: the next sleep is one.
-    g.hypercall(H_CEDE);
-    g.answer(ReplyAction::Idle, &[]);
+    g.cede();
     assert_eq!(g.state(), S::Inactive);
 }
 
@@ -215,10 +246,7 @@ fn vcpu0101_an_answer_to_the_paused_exit_ends_the_pause_unless_it_stops() {
     let g = Guest::running();
     for action in [ReplyAction::Resume, ReplyAction::Stop] {
         g.hypercall(0x60);
-        g.serve(L::VCPUPause, &[]);
-        g.answer(ReplyAction::Resume, &[]);
-        g.run();
-        g.exit(GuestExit::Paused);
+        g.pause_in_call();
         g.answer(action, &[]);
         if action == ReplyAction::Resume {
             g.run();
@@ -257,8 +285,7 @@ fn vcpu0102_a_pause_wins_over_a_latched_kick_at_stop() {
 #[test]
 fn vcpu0103_an_injected_interrupt_waits_for_the_entry_and_wakes() {
     let g = Guest::running();
-    g.hypercall(H_CEDE);
-    g.answer(ReplyAction::Idle, &[]);
+    g.cede();
     assert_eq!(g.state(), S::Inactive);
     g.invoke(L::VCPUInject, &[0x100, 0, 0, 0]);
     assert!(g.rig.can_run(g.t));
@@ -280,8 +307,7 @@ fn vcpu0103_an_injected_interrupt_waits_for_the_entry_and_wakes() {
     assert_eq!(g.rig.gpr(g.t, 4), 7);
     g.hypercall(0x60);
     context.pc.set(0x2004);
-    g.answer(ReplyAction::Resume, &[]);
-    g.run();
+    g.go_on();
     assert_eq!(context.pc.get(), 0x2004);
     // What is wrong is refused at once.
     for words in [[0x101, 0, 0, 0], [0x2000, 0, 0, 0], [0x100, 1, 0, 0]] {
@@ -293,8 +319,7 @@ fn vcpu0103_an_injected_interrupt_waits_for_the_entry_and_wakes() {
 #[test]
 fn vcpu0104_a_paused_sleeper_sleeps_on_until_something_came() {
     let g = Guest::running();
-    g.hypercall(H_CEDE);
-    g.answer(ReplyAction::Idle, &[]);
+    g.cede();
     assert_eq!(g.invoke(L::VCPUPause, &[]), [1]);
     g.invoke(L::VCPUResume, &[]);
     assert_eq!(g.state(), S::Inactive);
@@ -307,8 +332,7 @@ fn vcpu0104_a_paused_sleeper_sleeps_on_until_something_came() {
     assert_eq!(g.rig.tcb(g.t).context.pc.get(), 0x500);
     g.invoke(L::VCPUSetInterruptLine, &[0]);
     // A new program counter ends the sleep.
-    g.hypercall(H_CEDE);
-    g.answer(ReplyAction::Idle, &[]);
+    g.cede();
     g.invoke(L::VCPUPause, &[]);
     g.invoke(L::VCPUInject, &[0x100, 0, 0, 0]);
     g.invoke(L::VCPUWriteRegisters, &[register::PC as u64, 1, 0x4000]);
@@ -339,42 +363,23 @@ fn vcpu0106_entry_exits_come_when_asked_for_also_of_one_that_is_out() {
     let g = Guest::running();
     g.hypercall(0x60);
     assert_eq!(g.serve(L::VCPURequestEntry, &[0]), [0], "in a call");
-    g.answer(ReplyAction::Resume, &[]);
-    g.run();
+    g.go_on();
     g.exit(GuestExit::Entry);
     assert_eq!(g.rig.mr(g.server.t, 0), PC);
     assert_eq!(g.rig.mr(g.server.t, 4), 0, "core");
-    g.answer(ReplyAction::Resume, &[]);
-    g.run();
+    g.go_on();
     assert_eq!(g.state(), S::Running);
     assert_eq!(g.invoke(L::VCPURequestEntry, &[0]), [1], "on its way");
     g.run();
     g.exit(GuestExit::Entry);
-    g.answer(ReplyAction::Resume, &[]);
-    g.run();
+    g.go_on();
     assert_eq!(g.state(), S::Running);
 }
 
 #[test]
 fn vcpu0107_the_dispatch_counter_ends_with_its_own_view_only() {
     let g = Guest::running();
-    let root = init_cnode::CNODE as u64;
-    let vspace = init_cnode::VSPACE as u64;
-    let views = [g.rig.fresh(), g.rig.fresh()];
-    for _ in 0..3 {
-        let table = g.rig.make(ObjectType::PageTable);
-        g.rig
-            .ok(table, L::PageTableMap, &[0x100_8000, 0], &[vspace]);
-    }
-    for (view, vaddr) in views.into_iter().zip([0x100_8000, 0x100_9000]) {
-        g.rig.ok(
-            g.gspace,
-            L::GSpaceMakeView,
-            &[view, 64, READ_WRITE],
-            &[root],
-        );
-        g.rig.ok(view, L::ViewMap, &[0, vaddr, 0], &[vspace]);
-    }
+    let views = g.views::<2>();
     let wake = g.rig.make(ObjectType::Notification);
     let times = || g.invoke(L::VCPUGetTimes, &[])[2];
     assert_eq!(times(), u64::MAX, "no counter");
@@ -422,8 +427,7 @@ fn vcpu0107_the_dispatch_counter_ends_with_its_own_view_only() {
         g.answer(ReplyAction::Resume, &[]);
         g.exit(GuestExit::Entry);
         assert_eq!(g.rig.mr(g.server.t, 3), 2, "somebody else ran");
-        g.answer(ReplyAction::Resume, &[]);
-        g.run();
+        g.go_on();
         lose_time();
     }
     let refused = g.rig.invoke(g.vcpu, L::VCPURequestEntry, &[2], &[]);
@@ -432,12 +436,10 @@ fn vcpu0107_the_dispatch_counter_ends_with_its_own_view_only() {
     g.rig.wait(g.rig.root, wake);
     g.answer(ReplyAction::Resume, &[]);
     g.exit(GuestExit::Entry);
-    g.answer(ReplyAction::Resume, &[]);
-    g.run();
+    g.go_on();
     lose_time();
     g.rig.wait(g.rig.root, wake);
-    g.answer(ReplyAction::Resume, &[]);
-    g.run();
+    g.go_on();
     assert_eq!(g.state(), S::Running, "a short wait is not told any more");
     g.hypercall(0x60);
     g.rig.nb_send(g.server.t, wake, &[]);
@@ -448,21 +450,7 @@ fn vcpu0107_the_dispatch_counter_ends_with_its_own_view_only() {
 #[test]
 fn vcpu0109_an_unbound_counter_stands_still_and_its_view_stays() {
     let g = Guest::running();
-    let root = init_cnode::CNODE as u64;
-    let vspace = init_cnode::VSPACE as u64;
-    let view = g.rig.fresh();
-    for _ in 0..3 {
-        let table = g.rig.make(ObjectType::PageTable);
-        g.rig
-            .ok(table, L::PageTableMap, &[0x100_8000, 0], &[vspace]);
-    }
-    g.rig.ok(
-        g.gspace,
-        L::GSpaceMakeView,
-        &[view, 64, READ_WRITE],
-        &[root],
-    );
-    g.rig.ok(view, L::ViewMap, &[0, 0x100_8000, 0], &[vspace]);
+    let [view] = g.views();
     let wake = g.rig.make(ObjectType::Notification);
     // None is bound: that is what was asked for.
     g.invoke(L::VCPUUnbindDispatchCounter, &[]);
@@ -938,21 +926,7 @@ fn a_mode_is_one_that_exists() {
 #[test]
 fn vcpu0131_no_counter_through_a_view_that_was_taken_away() {
     let g = Guest::new();
-    let root = init_cnode::CNODE as u64;
-    let vspace = init_cnode::VSPACE as u64;
-    let view = g.rig.fresh();
-    for _ in 0..3 {
-        let table = g.rig.make(ObjectType::PageTable);
-        g.rig
-            .ok(table, L::PageTableMap, &[0x100_8000, 0], &[vspace]);
-    }
-    g.rig.ok(
-        g.gspace,
-        L::GSpaceMakeView,
-        &[view, 64, READ_WRITE],
-        &[root],
-    );
-    g.rig.ok(view, L::ViewMap, &[0, 0x100_8000, 0], &[vspace]);
+    let [view] = g.views();
     let bind = |error| match error {
         None => drop(
             g.rig
@@ -986,7 +960,12 @@ fn vcpu0131_no_counter_through_a_view_that_was_taken_away() {
     // Unmapped and mapped anew it is one again.
     g.rig.ok(view, L::ViewUnmap, &[], &[]);
     bind(STALE);
-    g.rig.ok(view, L::ViewMap, &[0, 0x100_8000, 0], &[vspace]);
+    g.rig.ok(
+        view,
+        L::ViewMap,
+        &[0, WINDOW, 0],
+        &[init_cnode::VSPACE as u64],
+    );
     bind(None);
     assert_eq!(
         g.rig
