@@ -3,8 +3,7 @@
 //! 5.5, 6 row 33).
 #![cfg_attr(target_arch = "powerpc64", no_std, no_main)]
 
-#[cfg(not(target_arch = "powerpc64"))]
-fn main() {}
+guest_support::guest_cases!("guest-clock", program::CASES);
 
 #[cfg(target_arch = "powerpc64")]
 mod program {
@@ -15,13 +14,7 @@ mod program {
     use guest_support::papr::hcall::status::H_SUCCESS;
     use guest_support::{Case, Guest, Outcome, check, check_eq, fail, println, trap};
 
-    guest_support::guest_program!(main);
-
-    fn main(guest: &'static Guest) -> ! {
-        guest_support::run("guest-clock", guest, &[CASES])
-    }
-
-    const CASES: &[Case] = &[
+    pub const CASES: &[Case] = &[
         Case {
             name: "5.3 the timebase jumps as far as it is moved",
             body: watch,

@@ -4,8 +4,7 @@
 //! is refused and the guest goes on.
 #![cfg_attr(target_arch = "powerpc64", no_std, no_main)]
 
-#[cfg(not(target_arch = "powerpc64"))]
-fn main() {}
+guest_support::guest_cases!("guest-deferred", program::CASES);
 
 #[cfg(target_arch = "powerpc64")]
 mod program {
@@ -19,9 +18,7 @@ mod program {
     use guest_support::trap::vector;
     use guest_support::{Case, Guest, Outcome, check, check_eq, fail, println};
 
-    guest_support::guest_program!(main);
-
-    const CASES: &[Case] = &[
+    pub const CASES: &[Case] = &[
         Case {
             name: "S2.1 C3 the guest has memory that nothing is behind, in pages of up to 64 KiB",
             body: size,
@@ -43,10 +40,6 @@ mod program {
             body: afterwards,
         },
     ];
-
-    fn main(guest: &'static Guest) -> ! {
-        guest_support::run("guest-deferred", guest, &[CASES])
-    }
 
     const GIB: u64 = 1 << 30;
     /// Memory behind the guest, in its unit.

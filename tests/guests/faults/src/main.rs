@@ -3,8 +3,7 @@
 //! not.
 #![cfg_attr(target_arch = "powerpc64", no_std, no_main)]
 
-#[cfg(not(target_arch = "powerpc64"))]
-fn main() {}
+guest_support::guest_cases!("guest-faults", program::CASES);
 
 #[cfg(target_arch = "powerpc64")]
 mod program {
@@ -20,9 +19,7 @@ mod program {
     use guest_support::trap::vector;
     use guest_support::{Case, Guest, Outcome, check, check_eq, fail};
 
-    guest_support::guest_program!(main);
-
-    const CASES: &[Case] = &[
+    pub const CASES: &[Case] = &[
         Case {
             name: "5.4 F2 a miss is the guest's: DSI and ISI with NOHPTE",
             body: miss,
@@ -60,10 +57,6 @@ mod program {
             body: real_mode_entries,
         },
     ];
-
-    fn main(guest: &'static Guest) -> ! {
-        guest_support::run("guest-faults", guest, &[CASES])
-    }
 
     const NOHPTE: u64 = 0x4000_0000;
     const PROT: u64 = 0x0800_0000;

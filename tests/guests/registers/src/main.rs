@@ -6,9 +6,6 @@
 //! not show anything of the hypervisor's.
 #![cfg_attr(target_arch = "powerpc64", no_std, no_main)]
 
-#[cfg(not(target_arch = "powerpc64"))]
-fn main() {}
-
 #[cfg(target_arch = "powerpc64")]
 mod calls;
 #[cfg(target_arch = "powerpc64")]
@@ -18,18 +15,5 @@ mod patterns;
 #[cfg(target_arch = "powerpc64")]
 mod scan;
 
-#[cfg(target_arch = "powerpc64")]
-mod program {
-    use guest_support::Guest;
-
-    guest_support::guest_program!(main);
-
-    fn main(guest: &'static Guest) -> ! {
-        guest_support::run(
-            "guest-registers",
-            guest,
-            // The scan first: it also looks at what the start left.
-            &[super::scan::CASES, super::calls::CASES, super::exits::CASES],
-        )
-    }
-}
+// The scan first: it also looks at what the start left.
+guest_support::guest_cases!("guest-registers", scan::CASES, calls::CASES, exits::CASES,);

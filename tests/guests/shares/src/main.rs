@@ -3,8 +3,7 @@
 //! For a second each counts its turns, and looks at its own yield count and at that of the vCPU on its core.
 #![cfg_attr(target_arch = "powerpc64", no_std, no_main)]
 
-#[cfg(not(target_arch = "powerpc64"))]
-fn main() {}
+guest_support::guest_cases!("guest-shares", program::CASES);
 
 #[cfg(target_arch = "powerpc64")]
 mod program {
@@ -16,13 +15,7 @@ mod program {
     use guest_support::papr::hcall::status::H_SUCCESS;
     use guest_support::{Case, Guest, Outcome, check_eq, fail, println, trap};
 
-    guest_support::guest_program!(main);
-
-    fn main(guest: &'static Guest) -> ! {
-        guest_support::run("guest-shares", guest, &[CASES])
-    }
-
-    const CASES: &[Case] = &[
+    pub const CASES: &[Case] = &[
         Case {
             name: "four vCPUs on two cores are busy for a second",
             body: busy,

@@ -3,14 +3,10 @@
 //! operating system, and print results as the suites do.
 //!
 //! A program is entered as SPEC P4.1 says (big-endian, real mode, r3 = device tree), turns
-//! little-endian and calls its `main`, which is named by [`guest_program!`]:
+//! little-endian and calls its `main`, which is named by [`guest_program!`]. One that only runs cases names these:
 //!
 //! ```ignore
-//! guest_support::guest_program!(main);
-//!
-//! fn main(guest: &'static Guest) -> ! {
-//!     guest_support::run("guest-calls", guest, &[CASES])
-//! }
+//! guest_support::guest_cases!("guest-calls", table::CASES, pages::CASES);
 //! ```
 //!
 //! Guest memory of a program:
@@ -67,5 +63,23 @@ macro_rules! guest_program {
             let main: fn(&'static $crate::Guest) -> ! = $main;
             $crate::platform::start(tree, main)
         }
+    };
+}
+
+/// The beginning of a program that runs lists of cases and no more: its name, and the lists. On any other machine than a guest
+/// it does nothing.
+#[macro_export]
+macro_rules! guest_cases {
+    ($name:literal, $($cases:path),+ $(,)?) => {
+        #[cfg(target_arch = "powerpc64")]
+        $crate::guest_program!(run_cases);
+
+        #[cfg(target_arch = "powerpc64")]
+        fn run_cases(guest: &'static $crate::Guest) -> ! {
+            $crate::run($name, guest, &[$($cases),+])
+        }
+
+        #[cfg(not(target_arch = "powerpc64"))]
+        fn main() {}
     };
 }
