@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use crate::object::{
     Endpoint, EndpointState, Notification, Ref, Reply, Slot, Tcb, ThreadState, send_flags,
 };
-use crate::sched::{link_by_priority, unlink};
+use crate::waiting::{link_by_priority, unlink_by_priority};
 use partita_abi::{
     CapRights, FaultLabel, IpcBufferLayout, MessageInfo, address_space as space, fault, syscall,
 };
@@ -275,33 +275,37 @@ impl<M: Machine> Kernel<'_, M> {
         if ep.cancel_next.is(t) {
             ep.cancel_next.set(self.at(t).queue_next.get());
         }
-        unlink(self, t, &ep.head, &ep.tail);
+        unlink_by_priority(self, t, &ep.head, &ep.tail);
         self.at(t).blocked_on.set(0);
         if ep.head.is_none() {
             ep.enter(EndpointState::Idle);
         }
     }
 
-    /// After a change of priority, a waiting thread keeps its place by priority.
-    pub(crate) fn requeue_blocked(&self, t: Ref<Tcb>) {
-        let addr = self.at(t).blocked_on.get();
-        match self.state(t) {
+    /// Changes the priority of a thread that is in no ready queue. One that waits keeps its place by priority.
+    pub(crate) fn requeue_blocked(&self, t: Ref<Tcb>, priority: u64) {
+        let tcb = self.at(t);
+        let addr = tcb.blocked_on.get();
+        let queue = match self.state(t) {
             ThreadState::BlockedOnReceive | ThreadState::BlockedOnSend => {
-                if let Some(ep) = Ref::<Endpoint>::new(addr) {
+                Ref::<Endpoint>::new(addr).map(|ep| {
                     let ep = self.at(ep);
                     ep.cancel_next.set(None);
-                    unlink(self, t, &ep.head, &ep.tail);
-                    link_by_priority(self, t, &ep.head, &ep.tail);
-                }
+                    (&ep.head, &ep.tail)
+                })
             }
-            ThreadState::BlockedOnNotification => {
-                if let Some(ntfn) = Ref::<Notification>::new(addr) {
-                    let ntfn = self.at(ntfn);
-                    unlink(self, t, &ntfn.head, &ntfn.tail);
-                    link_by_priority(self, t, &ntfn.head, &ntfn.tail);
-                }
-            }
-            _ => {}
+            ThreadState::BlockedOnNotification => Ref::<Notification>::new(addr).map(|ntfn| {
+                let ntfn = self.at(ntfn);
+                (&ntfn.head, &ntfn.tail)
+            }),
+            _ => None,
+        };
+        if let Some((head, tail)) = queue {
+            unlink_by_priority(self, t, head, tail);
+        }
+        tcb.priority.set(priority);
+        if let Some((head, tail)) = queue {
+            link_by_priority(self, t, head, tail);
         }
     }
 

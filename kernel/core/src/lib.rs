@@ -34,5 +34,6 @@ mod tcb;
 mod untyped;
 pub mod vcpu;
 pub mod vspace;
+mod waiting;
 
 pub use kernel::{Global, Kernel};

@@ -6,7 +6,7 @@ use crate::error::Outcome;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::object::{Notification, NotificationState, Ref, Slot, Tcb, ThreadState};
-use crate::sched::{link_by_priority, unlink};
+use crate::waiting::{link_by_priority, unlink_by_priority};
 use partita_abi::MessageInfo;
 
 impl<M: Machine> Kernel<'_, M> {
@@ -74,7 +74,7 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     pub(crate) fn unqueue_from_notification(&self, t: Ref<Tcb>, ntfn: &Notification) {
-        unlink(self, t, &ntfn.head, &ntfn.tail);
+        unlink_by_priority(self, t, &ntfn.head, &ntfn.tail);
         self.at(t).blocked_on.set(0);
         if ntfn.head.is_none() {
             ntfn.state.set(NotificationState::Idle as u64);

@@ -172,6 +172,9 @@ pub struct Tcb {
     pub queue_next: Link<Tcb>,
     /// Previous in that queue.
     pub queue_prev: Link<Tcb>,
+    /// Of the last thread of its priority that waits at an endpoint or notification: the last of the next higher
+    /// priority there. Means nothing for the highest one.
+    pub queue_higher: Link<Tcb>,
     /// Badge of the capability that a blocked sender used.
     pub send_badge: Cell<u64>,
     /// Bits of a blocked sender: see [`send_flags`].

@@ -545,8 +545,7 @@ impl<M: Machine> Kernel<'_, M> {
             self.enqueue(t, false);
             self.choose_again();
         } else {
-            tcb.priority.set(priority);
-            self.requeue_blocked(t);
+            self.requeue_blocked(t, priority);
             self.nudge(t);
             if self.core.current.is(t) {
                 self.choose_again();
@@ -594,37 +593,5 @@ pub(crate) fn unlink<M: Machine>(
     match next {
         Some(n) => k.at(n).queue_prev.set(prev),
         None => tail.set(prev),
-    }
-}
-
-/// Adds a thread to a queue ordered by priority (highest first, equal ones in order of arrival).
-pub(crate) fn link_by_priority<M: Machine>(
-    k: &Kernel<'_, M>,
-    t: Ref<Tcb>,
-    head: &Link<Tcb>,
-    tail: &Link<Tcb>,
-) {
-    let tcb = k.at(t);
-    // The fast path leaves the tail of an empty queue as it was.
-    let mut before = if head.is_none() { None } else { tail.get() };
-    while let Some(b) = before {
-        if k.at(b).priority.get() >= tcb.priority.get() {
-            break;
-        }
-        before = k.at(b).queue_prev.get();
-    }
-    let after = match before {
-        Some(b) => k.at(b).queue_next.get(),
-        None => head.get(),
-    };
-    tcb.queue_prev.set(before);
-    tcb.queue_next.set(after);
-    match before {
-        Some(b) => k.at(b).queue_next.set(Some(t)),
-        None => head.set(Some(t)),
-    }
-    match after {
-        Some(a) => k.at(a).queue_prev.set(Some(t)),
-        None => tail.set(Some(t)),
     }
 }

@@ -484,6 +484,15 @@ fn by_priority(rig: &Rig, queue: &[u64]) {
         p.is_sorted_by(|a, b| a >= b),
         "a queue is not in order of priority: {p:?}"
     );
+    // The last of each priority but the highest knows that of the next higher one.
+    let groups: Vec<_> = queue
+        .chunk_by(|&a, &b| thread(rig, a).priority.get() == thread(rig, b).priority.get())
+        .collect();
+    for pair in groups.windows(2) {
+        let last = |group: &[u64]| group[group.len() - 1];
+        let known = addr_of(&thread(rig, last(pair[1])).queue_higher);
+        assert_eq!(known, Some(last(pair[0])), "priorities {p:?}");
+    }
 }
 
 fn queues(rig: &Rig, w: &World) {

@@ -55,6 +55,8 @@ pub struct Mock {
     pub clock_accepts: Cell<bool>,
     /// How many more times the clock is too busy to be set.
     pub clock_busy: Cell<u64>,
+    /// How often an object was looked at.
+    pub looked: Cell<u64>,
 }
 
 fn memory_layout(size: usize) -> Layout {
@@ -90,6 +92,7 @@ impl Mock {
             clock: Cell::new(Some((0x2026_1120, 0x1122_3300))),
             clock_accepts: Cell::new(true),
             clock_busy: Cell::new(0),
+            looked: Cell::new(0),
         }
     }
 
@@ -149,6 +152,7 @@ impl Drop for Mock {
 
 impl Machine for Mock {
     fn object<T: Object>(&self, addr: u64) -> &T {
+        self.looked.set(self.looked.get() + 1);
         let size = size_of::<T>() as u64;
         let global = self.global.as_ptr() as u64;
         let inside = |from: u64, bytes: u64| addr >= from && addr + size <= from + bytes;
