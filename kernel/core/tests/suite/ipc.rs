@@ -1009,6 +1009,16 @@ fn cancel_badged_sends() {
     check(&rig);
 }
 
+/// A handler, its endpoint, and the thread whose faults go there.
+fn handled(rig: &Rig) -> (Thread, u64, Thread) {
+    let handler = rig.thread(200);
+    let ep = rig.make(ObjectType::Endpoint);
+    let th = rig.thread(100);
+    let caps = [ep, ROOT, init_cnode::VSPACE as u64];
+    rig.ok(th.tcb, L::TCBSetSpace, &[0, 0], &caps);
+    (handler, ep, th)
+}
+
 #[test]
 fn fault0001_every_fault_reaches_its_handler_and_its_answer() {
     let rig = Rig::new();
@@ -1068,15 +1078,7 @@ fn fault0001_every_fault_reaches_its_handler_and_its_answer() {
 #[test]
 fn fault0002_unknown_system_calls_can_be_emulated() {
     let rig = Rig::new();
-    let handler = rig.thread(200);
-    let ep = rig.make(ObjectType::Endpoint);
-    let th = rig.thread(100);
-    rig.ok(
-        th.tcb,
-        L::TCBSetSpace,
-        &[0, 0],
-        &[ep, ROOT, init_cnode::VSPACE as u64],
-    );
+    let (handler, ep, th) = handled(&rig);
     use fault::unknown_syscall as w;
     for number in [syscall::LAST - 100, 0, 1, 4000] {
         for i in 3..11 {
@@ -1161,15 +1163,7 @@ fn fault0004_a_fault_donates_to_a_passive_handler() {
 #[test]
 fn fault0005_capability_faults_tell_where_the_look_up_ended() {
     let rig = Rig::new();
-    let handler = rig.thread(200);
-    let ep = rig.make(ObjectType::Endpoint);
-    let th = rig.thread(100);
-    rig.ok(
-        th.tcb,
-        L::TCBSetSpace,
-        &[0, 0],
-        &[ep, ROOT, init_cnode::VSPACE as u64],
-    );
+    let (handler, ep, th) = handled(&rig);
     use fault::cap_fault as w;
     for (number, cptr, receiving, details) in [
         (syscall::SEND, 1 << 40, 0, [4, 64, 0, 54]),

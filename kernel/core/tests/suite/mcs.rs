@@ -536,19 +536,26 @@ fn parameters_of_lent_time_count_when_it_is_back() {
     check(&rig);
 }
 
-#[test]
-fn a_timeout_handler_extends_lent_time_at_once() {
-    let rig = Rig::new();
-    let d = Domain::waiting(&rig, 200);
+/// A passive server whose client's millisecond, of a period in microseconds, has just ended in the call; the timeout handler
+/// with its endpoint, and the client.
+fn timed_out(rig: &Rig, period: u64) -> (Domain, Thread, u64, Thread) {
+    let d = Domain::waiting(rig, 200);
     let handler = rig.thread(220);
     let timeouts = rig.make(ObjectType::Endpoint);
     rig.ok(d.th.tcb, L::TCBSetTimeoutEndpoint, &[], &[timeouts]);
     rig.recv(handler.t, timeouts, handler.reply);
     let client = rig.thread(100);
-    rig.configure_sc(client.sc, 1_000, 100_000);
+    rig.configure_sc(client.sc, 1_000, period);
     rig.wait(rig.root, rig.make(ObjectType::Notification));
     rig.call_ep(client.t, d.ep, &[]);
     rig.advance_us(1_001);
+    (d, handler, timeouts, client)
+}
+
+#[test]
+fn a_timeout_handler_extends_lent_time_at_once() {
+    let rig = Rig::new();
+    let (d, handler, timeouts, client) = timed_out(&rig, 100_000);
     assert_eq!(rig.current(), Some(handler.t), "no grace with a handler");
     rig.message(
         handler.t,
@@ -571,16 +578,7 @@ fn a_timeout_handler_extends_lent_time_at_once() {
 fn a_timeout_handler_answers_for_the_server() {
     // seL4's pattern: the client gets an error and its time, the server starts anew.
     let rig = Rig::new();
-    let d = Domain::waiting(&rig, 200);
-    let handler = rig.thread(220);
-    let timeouts = rig.make(ObjectType::Endpoint);
-    rig.ok(d.th.tcb, L::TCBSetTimeoutEndpoint, &[], &[timeouts]);
-    rig.recv(handler.t, timeouts, handler.reply);
-    let client = rig.thread(100);
-    rig.configure_sc(client.sc, 1_000, 10_000);
-    rig.wait(rig.root, rig.make(ObjectType::Notification));
-    rig.call_ep(client.t, d.ep, &[]);
-    rig.advance_us(1_001);
+    let (d, handler, timeouts, client) = timed_out(&rig, 10_000);
     assert_eq!(rig.current(), Some(handler.t));
     rig.send(handler.t, d.th.reply, &[0xdead]);
     assert_eq!(rig.mr(client.t, 0), 0xdead);
