@@ -23,7 +23,11 @@ fn timers(rig: &Rig, count: u64) -> (u64, Vec<u64>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Set and cancelled in any order, with deadlines close together, equal and far apart: the queue holds just what is
     /// set, and knows the first.
@@ -102,7 +106,11 @@ enum Turn {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Whoever waits at an endpoint is in order of priority and, for equal ones, of arrival there.
     #[test]
