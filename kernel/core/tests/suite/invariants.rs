@@ -475,7 +475,8 @@ fn queue(rig: &Rig, head: &Link<Tcb>, tail: &Link<Tcb>) -> Vec<u64> {
     all
 }
 
-fn by_priority(rig: &Rig, queue: &[u64]) {
+/// Threads that wait are in order of priority, and know what they should of each other.
+pub fn by_priority(rig: &Rig, queue: &[u64]) {
     let p: Vec<u64> = queue
         .iter()
         .map(|&t| thread(rig, t).priority.get())

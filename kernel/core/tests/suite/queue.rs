@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Queues by time: random orders against a sorted map, and a great many at one time.
 
-use crate::invariants::{check, times};
+use crate::invariants::{by_priority, check, times};
 use crate::mock::TICKS_PER_US;
 use crate::rig::Rig;
 use partita_abi::{InvocationLabel as L, ObjectType, init_cnode, syscall};
@@ -173,16 +173,17 @@ proptest! {
                 }
                 _ => continue,
             }
-            check(&rig);
             let mut found = Vec::new();
             let mut next = queue.head.get();
             while let Some(t) = next {
-                found.push(t);
+                found.push(t.addr());
                 next = rig.tcb(t).queue_next.get();
             }
-            let expected: Vec<_> = model.iter().map(|&i| threads[i].t).collect();
-            prop_assert!(found == expected, "{:?}", turn);
+            let expected: Vec<_> = model.iter().map(|&i| threads[i].t.addr()).collect();
+            prop_assert_eq!(&found, &expected, "{:?}", turn);
+            by_priority(&rig, &found);
         }
+        check(&rig);
     }
 }
 
