@@ -5,7 +5,7 @@
 //! hardware has not (the page is brought in), or it is out of date (the guest tries again).
 
 use crate::enter::Place;
-use crate::state::Rev;
+use crate::state::{NOT_GUEST, READ_ONLY_PAGE, Rev};
 use crate::{Hpt, PageAnswer, Pages, Table, TableError};
 use partita_instance::atomic::Ordering;
 use partita_papr::hash::{SLB_KP, SLB_KS, SLB_N, Segment};
@@ -153,7 +153,7 @@ impl Fault {
 }
 
 impl<T: Table, P: Pages> Hpt<'_, T, P> {
-    /// Decides on a storage fault. The caller counts repeated ones.
+    /// Decides on a storage fault.
     pub fn storage_fault(&self, fault: &Fault) -> FaultAction {
         let action = self.decide(fault);
         // An intercepted fault that did not have to come here is the moment to notice that none
@@ -206,7 +206,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         }
         // The guest allows the access and the entry did not: a page that its slot makes read-only
         // (there is nobody to emulate the store), or the entry has changed since.
-        if met.r & crate::state::READ_ONLY_PAGE != 0 {
+        if met.r & READ_ONLY_PAGE != 0 {
             fault.because(cause::PROT)
         } else {
             FaultAction::Resume
@@ -256,7 +256,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
     fn bring_in(&self, fault: &Fault, met: Met) -> FaultAction {
         let guard = self.slots.read();
         // The slot is gone: nobody emulates a device there.
-        let Some(new) = self.check_again(&guard, met.v, met.r) else {
+        let Some(new) = self.check_again(&guard, met.v, met.r & !NOT_GUEST) else {
             return fault.because(cause::PROT);
         };
         for attempt in 0..2 {

@@ -200,6 +200,21 @@ fn f7_no_page() {
     });
 }
 
+/// F7 in a read-only slot: an entry that was made while its page was BUSY is completed, too.
+#[test]
+fn f7_s2_20_absent_entry_of_a_read_only_slot() {
+    with(|memory, kernel, hpt| {
+        memory.publish(&[slot(0, 0, GFNS, SlotFlags::READ_ONLY)]);
+        kernel.read_only.borrow_mut().extend(0..GFNS);
+        kernel.backing.borrow_mut().insert(32, Backing::Busy);
+        let index = enter_ea(hpt, 0x2_0000 | 2, false);
+        kernel.backing.borrow_mut().clear();
+        assert_eq!(hpt.storage_fault(&load(cause::NOHPTE)), FaultAction::Resume);
+        assert!(kernel.access(index, false) && !kernel.access(index, true));
+        assert_eq!(hpt.state().fault_mode(), (1, true));
+    });
+}
+
 /// A read-only slot: the guest's view is writable, the real entry is not, the store faults.
 #[test]
 fn read_only_slot() {
