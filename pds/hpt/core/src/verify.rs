@@ -204,10 +204,11 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
             }
             if checked.cursor < entries {
                 let (is_valid, needs) = self.verify_entry(checked.cursor)?;
-                checked.valid += u64::from(is_valid);
-                checked.intercept += u64::from(needs);
+                // The counts so far are the caller's.
+                checked.valid = checked.valid.wrapping_add(is_valid.into());
+                checked.intercept = checked.intercept.wrapping_add(needs.into());
             } else if let Some(gfn) = Gfn::new(checked.cursor - entries) {
-                checked.members += self.verify_chain(gfn)?;
+                checked.members = checked.members.wrapping_add(self.verify_chain(gfn)?);
             }
             checked.cursor += 1;
         }

@@ -85,6 +85,23 @@ fn verify_flush_reset() {
     });
 }
 
+/// Counts that no verification has made are answered, not believed.
+#[test]
+fn verify_with_counts_that_cannot_be() {
+    with(|_, _, hpt| {
+        assert_eq!(enter(hpt, 0, V, 3 << 12 | 2).status, 0);
+        let wrong = words([0, u64::MAX, u64::MAX, u64::MAX]);
+        let answer = until_done(hpt, protocol::VERIFY, wrong, 4).unwrap_err();
+        let kind = protocol::Violation::FaultMode as u64;
+        assert_eq!(
+            answer,
+            Answer::new(protocol::VIOLATION, [kind, 0, u64::MAX])
+        );
+        let behind = words([u64::MAX, 0, 0, 0]);
+        assert!(until_done(hpt, protocol::VERIFY, behind, 4).is_ok());
+    });
+}
+
 /// What the kernel refuses arrives as such, and the cursor stays.
 #[test]
 fn refusals() {
