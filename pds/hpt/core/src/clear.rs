@@ -67,7 +67,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                 .and_then(|i| self.state.rmap.get(i))
             else {
                 self.table.clear()?;
-                self.state.control.fault_mode.reset();
+                self.state.control.fault_mode.reset(&self.table)?;
                 self.state.control.clear_next.store(0, Ordering::Relaxed);
                 self.state.control.vrma_done.store(0, Ordering::Release);
                 return Ok(Progress::Done);

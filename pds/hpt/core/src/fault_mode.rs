@@ -80,9 +80,23 @@ impl FaultMode {
         self.0.fetch_and(!LOCK, Ordering::Release);
     }
 
-    /// After a reset of the table: nothing is counted.
-    pub(crate) fn reset(&self) {
-        self.lock();
-        self.0.fetch_and(!(COUNT | LOCK), Ordering::Release);
+    /// After a reset of the table: nothing is counted. Nobody else works meanwhile, so a lock bit is
+    /// that of an instance that died with it. The mode is not known then; interception is always
+    /// right.
+    pub(crate) fn reset(&self, table: &impl Table) -> Result<(), TableError> {
+        let word = self.0.load(Ordering::Acquire);
+        let mut mode = word & INTERCEPT;
+        if word & LOCK != 0 {
+            table.set_fault_mode(true)?;
+            mode = INTERCEPT;
+        }
+        self.0.store(mode, Ordering::Release);
+        Ok(())
+    }
+
+    /// As an instance leaves it that dies while it changes the mode.
+    #[cfg(test)]
+    pub(crate) fn die(&self) {
+        self.0.fetch_or(LOCK, Ordering::Relaxed);
     }
 }

@@ -410,6 +410,34 @@ fn clear_hpt() {
     });
 }
 
+/// S4.8: the locks of an instance that died do not stop the reset, and interception, about which it
+/// may have been in doubt, is on after it.
+#[test]
+fn s4_8_locks_of_the_dead_and_reset() {
+    with(|memory, kernel, hpt| {
+        assert_eq!(enter(hpt, 8, V, 0x5000 | 2).status, H_SUCCESS);
+        kernel.access(8, true);
+        memory.rev[8].lock();
+        memory.rmap[5].fetch_or(chain::LOCK, Ordering::Relaxed);
+        memory.control.fault_mode.die();
+        let mut cursor = 0;
+        while hpt.reset(&mut cursor).unwrap() == Progress::More {}
+        assert!(kernel.intercept.get());
+        assert_eq!(hpt.state().fault_mode(), (0, true));
+        assert_eq!(enter(hpt, 8, V, 0x5000 | 2).status, H_SUCCESS);
+        assert_eq!(
+            hpt.storage_fault(&Fault::default()),
+            FaultAction::Inject {
+                vector: 0x300,
+                srr1: 0,
+                dar: 0,
+                dsisr: 0,
+            }
+        );
+        assert_eq!(hpt.state().fault_mode(), (0, false), "nothing needs it");
+    });
+}
+
 /// Poisoned: every call fails without a change, and the reset ends it.
 #[test]
 fn poisoned_and_reset() {

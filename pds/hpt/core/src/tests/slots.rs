@@ -182,7 +182,7 @@ fn i1_to_i7_walker_finds_damage() {
             for (head, word) in memory.rmap.iter().zip(heads) {
                 head.store(word, Relaxed);
             }
-            memory.control.fault_mode.reset();
+            memory.control.fault_mode.reset(&kernel).unwrap();
             kernel.assert_sound();
         });
     };
