@@ -2,7 +2,7 @@
 //! The reading side.
 
 use crate::table::{EpochWord, Generation, Table};
-use crate::{Policy, Slot};
+use crate::{Policy, Slot, SlotFlags};
 use partita_instance::atomic::{Ordering, fence};
 use partita_papr::Gfn;
 
@@ -62,6 +62,14 @@ impl ReadGuard<'_> {
     #[inline]
     pub fn lookup(&self, gfn: Gfn, policy: Policy) -> Option<Slot> {
         self.generation.lookup(gfn, policy)
+    }
+
+    /// Whether changes of a page are logged: while its slot is INVALID, too, since a deletion may be
+    /// given up (S3.6, S3.8).
+    #[inline]
+    pub fn is_logged(&self, gfn: Gfn) -> bool {
+        let slot = self.lookup(gfn, Policy::Destroy);
+        slot.is_some_and(|slot| slot.flags.contains(SlotFlags::LOG_DIRTY))
     }
 
     /// The slot with number `id`, INVALID or not.

@@ -60,6 +60,23 @@ fn s3_1_s3_2_snapshot_and_drain() {
     drop(new);
 }
 
+/// S3.6, S3.8: what was changed before a deletion is given up must not be lost.
+#[test]
+fn s3_6_s3_8_changes_are_logged_while_a_slot_is_invalid() {
+    let table = Table::new();
+    let epoch = EpochWord::new();
+    let words = [&epoch];
+    let writer = Writer::new(&table, &words);
+    let reader = Reader::new(&table, &epoch);
+    let logged = SlotFlags::LOG_DIRTY.with(SlotFlags::INVALID);
+    writer
+        .publish(&[slot(7, 4, 4, logged), slot(8, 8, 4, SlotFlags::NONE)])
+        .unwrap();
+    let guard = reader.read();
+    assert!(guard.is_logged(gfn(4)) && guard.is_logged(gfn(7)));
+    assert!(!guard.is_logged(gfn(8)) && !guard.is_logged(gfn(3)));
+}
+
 /// S3.6
 #[test]
 fn s3_6_invalid_blocks_instantiation_only() {

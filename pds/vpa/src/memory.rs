@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use partita_guest_protocol::dirty::DirtyLog;
 use partita_guest_protocol::{memslots, symbol};
 use partita_papr::{Gfn, PAGE_SHIFT};
-use partita_srcu::{Policy, Reader, SlotFlags};
+use partita_srcu::{Policy, ReadGuard, Reader, SlotFlags};
 use partita_vpa::{GuestMemory, MapError, View};
 use sel4::{CPtr, Cap, VmAttributes, cap};
 use sel4_microkit::{Channel, MessageInfo, own_vspace};
@@ -71,27 +71,25 @@ impl Views {
         // SAFETY: as in `load`; the guest's memory is nobody's Rust object.
         unsafe { self.at::<T>(view, offset).write_volatile(value) }
     }
+}
 
-    fn writable(&self, page: Gfn) -> Option<partita_srcu::Slot> {
-        let slots = self.reader.read();
-        slots
-            .lookup(page, Policy::Instantiate)
-            .filter(|slot| !slot.flags.contains(SlotFlags::READ_ONLY))
-    }
+/// Whether the page may be used and written.
+fn is_writable(slots: &ReadGuard<'_>, page: Gfn) -> bool {
+    let slot = slots.lookup(page, Policy::Instantiate);
+    slot.is_some_and(|slot| !slot.flags.contains(SlotFlags::READ_ONLY))
 }
 
 impl GuestMemory for Views {
     fn in_slot(&self, page: Gfn) -> bool {
-        self.writable(page).is_some()
+        is_writable(&self.reader.read(), page)
     }
 
     fn map(&mut self, view: View, page: Gfn) -> Result<(), MapError> {
         // The slot may not be removed before the page is pinned: the read section lasts till then.
         let slots = self.reader.read();
-        slots
-            .lookup(page, Policy::Instantiate)
-            .filter(|slot| !slot.flags.contains(SlotFlags::READ_ONLY))
-            .ok_or(MapError::NoSlot)?;
+        if !is_writable(&slots, page) {
+            return Err(MapError::NoSlot);
+        }
         let (vaddr, gpa) = (self.at::<u8>(view, 0).addr(), page.address().get());
         let map = || view_cap(view).view_map(own_vspace(), gpa, vaddr, VmAttributes::EXECUTE_NEVER);
         match map() {
@@ -142,11 +140,8 @@ impl GuestMemory for Views {
     }
 
     fn page_written(&mut self, page: Gfn) {
-        let logged = self
-            .writable(page)
-            .is_some_and(|slot| slot.flags.contains(SlotFlags::LOG_DIRTY));
         if let Some(log) = self.log
-            && logged
+            && self.reader.read().is_logged(page)
         {
             log.mark(page.get(), 1);
         }
