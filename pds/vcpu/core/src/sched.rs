@@ -4,7 +4,7 @@
 use crate::machine::{GuestMemory, Machine, Pause, StartState};
 use crate::platform::Platform;
 use crate::reply::{Interrupt, ReplyAction};
-use crate::state::{VcpuId, VcpuState, run, wake};
+use crate::state::{VcpuId, VcpuState, deferred, run, wake};
 use partita_instance::atomic::Ordering;
 use partita_papr::hcall::status::{H_BAD_MODE, H_CONTINUE, H_HARDWARE, H_PARAMETER, H_SUCCESS};
 
@@ -60,7 +60,7 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
             wake::JOINED => {
                 self.consume_prod(state);
                 self.shared.vm.joined.fetch_sub(1, Ordering::AcqRel);
-                self.machine.resume(target);
+                self.resume_unless_held(target, state);
             }
             _ => {}
         }
@@ -211,8 +211,15 @@ impl<'a, M: Machine, G: GuestMemory> Platform<'a, M, G> {
         state.wake.store(wake::AWAKE, Ordering::Relaxed);
         self.shared.vm.joined.fetch_add(1 << 32, Ordering::AcqRel);
         state.run.store(run::RUNNING, Ordering::Release);
-        self.machine.resume(vcpu);
+        self.resume_unless_held(vcpu, state);
         Ok(())
+    }
+
+    /// What the guest starts goes on at once, or when the operator ends his pause.
+    fn resume_unless_held(&mut self, vcpu: VcpuId, state: &VcpuState) {
+        if state.deferred.load(Ordering::Acquire) & deferred::HOLD == 0 {
+            self.machine.resume(vcpu);
+        }
     }
 
     /// RTAS stop-self.

@@ -89,6 +89,36 @@ fn the_operators_pause() {
     assert_eq!(platform.exit(SECOND, Exit::Paused), ReplyAction::Stop);
 }
 
+/// A vCPU that the guest starts, or prods out of H_JOIN, while the operator holds it goes on when the operator
+/// lets it.
+#[test]
+fn the_guest_does_not_end_the_operators_pause() {
+    let guest = Guest::new();
+    let mut platform = guest.instance(0);
+    let started = (0, vec![0]);
+    assert_eq!(platform.pause(SECOND), Pause::Done);
+    assert_eq!(
+        rtas(&mut platform, &guest, 0x2006, &[1, 0x60, 1], 1),
+        started
+    );
+    assert_eq!(
+        rtas(&mut platform, &guest, 0x2005, &[1], 2),
+        (0, vec![0, 2])
+    );
+    assert_eq!(guest.vcpu(SECOND).resumes, 0);
+    platform.resume(SECOND);
+    assert_eq!(guest.vcpu(SECOND).resumes, 1);
+
+    assert_eq!(call(&mut platform, SECOND, H_JOIN, &[]), ReplyAction::Stop);
+    guest.with_vcpu(SECOND, |v| v.out = true);
+    assert_eq!(platform.exit(SECOND, Exit::Paused), ReplyAction::Stop);
+    assert_eq!(platform.pause(SECOND), Pause::Done);
+    assert_eq!(status(&mut platform, BOOT, H_PROD, &[1]), 0);
+    assert_eq!(guest.vcpu(SECOND).resumes, 1);
+    platform.resume(SECOND);
+    assert_eq!(guest.vcpu(SECOND).resumes, 2);
+}
+
 #[test]
 fn a_register_write_survives_the_operators_resume() {
     let guest = Guest::new();
