@@ -203,15 +203,21 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         true
     }
 
-    /// Applies what is pending; the vCPU is out and latched for an `Entry` exit. False if it must
-    /// be tried again.
+    /// Applies what is pending; this is the home, the vCPU is out and latched for an `Entry` exit.
+    /// False if it must be tried again.
     pub(crate) fn apply(&mut self, vcpu: VcpuId) -> bool {
         let Some(target) = self.target(vcpu) else {
             return true;
         };
-        let Some(_claim) = self.claim(target) else {
+        let Some(claim) = self.claim(target) else {
             return false;
         };
+        // Between the caller's look and the mark another instance may have become the vCPU's home.
+        if !self.is_home(target.areas) {
+            drop(claim);
+            let _ = self.request_entry(vcpu);
+            return false;
+        }
         for area in Area::ALL {
             for tries in 1.. {
                 // S0.5

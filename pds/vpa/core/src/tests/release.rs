@@ -264,6 +264,32 @@ fn a_vcpu_that_moves_while_its_slot_goes_loses_the_area() {
     assert!(machine.world.borrow().pins().is_empty());
 }
 
+/// S0.3: an instance that asks for the entry of a vCPU, and loses it to another one before it does the
+/// work itself, leaves that to the new home.
+#[test]
+fn s0_3_a_former_home_changes_nothing() {
+    let machine = Machine::new();
+    let mut here = machine.instance(0);
+    register_all(&machine, &mut here, OTHER);
+    machine.header(0x7000, true, 640);
+    let elsewhere = machine.clone();
+    machine.world.borrow_mut().on_request = Some(Box::new(move || {
+        let mut there = elsewhere.instance(1);
+        there.entry(OTHER, &ENTRY);
+        elsewhere.set_in_guest(OTHER, true);
+        assert_eq!(call(&mut there, CALLER, 1, 1, 0x7000), 0);
+    }));
+    let _ = here.release(VPA_SLOT, 0);
+    let mut there = machine.instance(1);
+    there.entry(OTHER, &Entry { stolen: 5, ..ENTRY });
+    assert_eq!(machine.read(0x7158, 8), 5);
+    assert_eq!(machine.world.borrow().bound[1], Some(0x7100));
+    assert_eq!(here.release(VPA_SLOT, 0), Progress::Done);
+    assert_eq!(there.release(VPA_SLOT, 0), Progress::Done);
+    let pins = machine.world.borrow().pins();
+    assert!(pins.contains(&7) && !pins.contains(&(VPA / 4096)));
+}
+
 #[test]
 fn two_instances_never_change_one_vcpu_at_a_time() {
     let machine = Machine::new();

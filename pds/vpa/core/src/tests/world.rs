@@ -35,6 +35,8 @@ pub struct World {
     /// Guest real addresses of stores, in order.
     pub stores: Vec<u64>,
     pub bind_fails: bool,
+    /// What happens between the kernel's answer to the next request for an entry and its use.
+    pub on_request: Option<Hook>,
     /// What the kernel was asked.
     pub calls: Calls,
 }
@@ -193,10 +195,16 @@ impl Kernel for FakeKernel {
         world.every_dispatch[vcpu.0 as usize] = every_dispatch;
         world.calls.requests += 1;
         world.latched[vcpu.0 as usize] = true;
-        match world.in_guest[vcpu.0 as usize] {
+        let state = match world.in_guest[vcpu.0 as usize] {
             true => EntryState::InGuestOrEntering,
             false => EntryState::Out,
+        };
+        let hook = world.on_request.take();
+        drop(world);
+        if let Some(hook) = hook {
+            hook();
         }
+        state
     }
     fn bind_dispatch_counter(&mut self, vcpu: VcpuId, word: GuestReal) -> Result<(), MapError> {
         let mut world = self.0.borrow_mut();
