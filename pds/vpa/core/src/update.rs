@@ -263,12 +263,17 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         if !usable && page.is_some() {
             self.give_up(target, area);
         }
-        {
+        let changed = {
             let _guard = self.lock(target);
-            if self.wanted(target, area) != Some(wanted) {
-                return false;
+            let changed = self.wanted(target, area) != Some(wanted);
+            if !changed {
+                publish(target, area, wanted, usable);
             }
-            publish(target, area, wanted, usable);
+            changed
+        };
+        if changed {
+            self.retire(target, area);
+            return false;
         }
         if usable && area == Area::Dtl {
             self.start_dtl(target, wanted);
@@ -276,7 +281,8 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         true
     }
 
-    /// Ends the use of the pinned area: the page is reported if we wrote to it. Its view stays.
+    /// Ends the use of an area, pinned or only begun: the page is reported if we wrote to it. Its view
+    /// stays.
     fn retire(&mut self, target: Target<'a>, area: Area) {
         let state = target.state(area);
         let old = state.pinned.load(Ordering::Relaxed);
@@ -286,11 +292,13 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
             self.kernel.unbind_dispatch_counter(target.vcpu);
             bound.store(0, Ordering::Relaxed);
         }
-        let Some(page) = page_of(old) else { return };
         if state.dirty.load(Ordering::Relaxed) != 0 {
             // Whoever harvests at the same time reports the page as well; at worst both do.
             state.dirty.store(0, Ordering::Relaxed);
-            self.memory.page_written(page);
+            // What was only begun has its page behind the view.
+            if let Some(page) = page_of(old).or_else(|| target.views.get(area)) {
+                self.memory.page_written(page);
+            }
         }
         state.pinned.store(0, Ordering::Relaxed);
     }

@@ -294,6 +294,9 @@ fn s0_15_a_change_while_the_page_is_looked_up_is_not_lost() {
     );
     assert_eq!(machine.world.borrow().bound[1], Some(0x7100));
     assert_eq!(server.get(1, Register::VpaAddr as u64), Ok([0x7000, 0]));
+    // The first page was initialised before it turned out that it is not wanted any more.
+    let dirty = machine.world.borrow().dirty.clone();
+    assert_eq!(dirty.into_iter().collect::<Vec<_>>(), [VPA / 4096]);
 }
 
 #[test]
@@ -512,6 +515,9 @@ fn s0_18_a_counter_that_cannot_be_bound_unregisters() {
     assert_eq!(call(&mut server, CALLER, 1, 0, VPA), H_SUCCESS);
     assert_eq!(server.get(0, Register::VpaAddr as u64), Ok([0, 0]));
     assert!(machine.world.borrow().pins().is_empty());
+    // It was initialised before that.
+    let dirty = machine.world.borrow().dirty.clone();
+    assert_eq!(dirty.into_iter().collect::<Vec<_>>(), [VPA / 4096]);
 }
 
 #[test]
