@@ -21,7 +21,8 @@ mod pd {
     use sel4::{cap, cap_type};
     use sel4_microkit::ipc::PpcMrs;
     use sel4_microkit::{
-        Caller, FastReply, Handler, Infallible, MessageInfo, cspace_cap, protection_domain, var,
+        Caller, ChannelSet, FastReply, Handler, Infallible, MessageInfo, cspace_cap,
+        protection_domain, var,
     };
 
     const PLATFORM: cap::PlatformControl = cspace_cap::<cap_type::PlatformControl>(PLATFORM_SLOT);
@@ -48,6 +49,11 @@ mod pd {
 
     impl Handler for HandlerImpl {
         type Error = Infallible;
+
+        /// A guest's `vcpu` that may notify does not end the switch of all guests by that.
+        fn notified(&mut self, _channels: ChannelSet) -> Result<(), Infallible> {
+            Ok(())
+        }
 
         fn protected_mrs(
             &mut self,
