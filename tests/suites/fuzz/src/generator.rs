@@ -241,7 +241,7 @@ fn sensible(r: &mut Random, label: L, words: &mut [u64; MAX_WORDS]) {
 }
 
 /// Extra capabilities that make sense.
-fn sensible_caps(r: &mut Random, label: L) -> [u64; 3] {
+fn sensible_caps(r: &mut Random, label: L, target: u64) -> [u64; 3] {
     use Kind as K;
     let kinds: [Kind; 3] = match label {
         L::TCBConfigure => [K::CNode, K::VSpace, K::Frame],
@@ -255,11 +255,19 @@ fn sensible_caps(r: &mut Random, label: L) -> [u64; 3] {
         }
         L::SchedControlConfigureFlags => [K::SchedContext; 3],
         L::SchedContextBind | L::SchedContextUnbindObject => {
-            if r.chance(1, 2) {
-                [K::Tcb; 3]
+            let kind = if r.chance(1, 2) {
+                K::Tcb
             } else {
-                [K::Notification; 3]
+                K::Notification
+            };
+            // What has been bound is named again only if each scheduling context has its favourites.
+            let (first, count) = layout::slots(K::SchedContext);
+            let (favourite, favourites) = layout::slots(kind);
+            let own = target.wrapping_sub(first);
+            if own < count.min(favourites) && r.chance(3, 4) {
+                return [favourite + own; 3];
             }
+            [kind; 3]
         }
         L::PageMap => {
             if r.chance(3, 4) {
@@ -303,7 +311,7 @@ fn invocation(r: &mut Random, call: &mut Call) {
     }
     call.extra = caps as u64;
     sensible(r, label, &mut call.words);
-    call.caps = sensible_caps(r, label);
+    call.caps = sensible_caps(r, label, call.cptr);
     match r.below(40) {
         0 => call.length = r.below(call.length + 1),
         1 => call.extra = r.below(4),

@@ -70,7 +70,7 @@ const TIMES_FOR_CORES: u64 = 4;
 
 /// Sums over all rounds.
 static TOTAL: Counts = Counts {
-    random: [AtomicU64::new(SEED), AtomicU64::new(!SEED)],
+    random: [const { AtomicU64::new(0) }; FUZZERS],
     calls: [const { AtomicU64::new(0) }; FUZZERS],
     returned: AtomicU64::new(0),
     numbers: [const { AtomicU64::new(0) }; 12],
@@ -100,9 +100,6 @@ fn made(counts: &Counts) -> u64 {
 /// Adds a round's counts to the total.
 fn collect() {
     let from = counts();
-    for (to, from) in TOTAL.random.iter().zip(&from.random) {
-        to.store(from.load(Relaxed), Relaxed);
-    }
     let add = |to: &AtomicU64, from: &AtomicU64| {
         to.fetch_add(from.load(Relaxed), Relaxed);
     };
@@ -139,9 +136,6 @@ struct Round {
 /// One world and `ROUND` calls in it, or fewer if it does not get on.
 fn round(kit: &mut Kit, last: bool, random: &mut Random) -> Outcome<Round> {
     let world = World::new(kit, last, random)?;
-    for (to, from) in counts().random.iter().zip(&TOTAL.random) {
-        to.store(from.load(Relaxed), Relaxed);
-    }
     let wake = kit.notification()?;
     let idle = kit.mint(wake, CapRights::write_only(), IDLE)?;
     let time = kit.mint(wake, CapRights::write_only(), TIME)?;
@@ -175,9 +169,8 @@ fn round(kit: &mut Kit, last: bool, random: &mut Random) -> Outcome<Round> {
             stuck += 1;
             world.unstick(kit, random)?;
         }
-        if on_time {
-            seen = now;
-        }
+        // Threads that were set right have new ones.
+        seen = states();
     }
     // What the machine outside took of the bystander's small budget it pays back first, beside the fuzz threads.
     let end = timebase() + microseconds(PAYBACK_US);

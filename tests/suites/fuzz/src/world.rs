@@ -2,8 +2,9 @@
 //! What the fuzz thread lives in: made anew for each round.
 
 use crate::layout::{self, CSPACE_BITS, Kind};
-use crate::shared::{BYSTANDER, COUNTS, FUZZERS};
+use crate::shared::{BYSTANDER, COUNTS, FUZZERS, counts};
 use crate::threads;
+use core::sync::atomic::Ordering::Relaxed;
 use partita_abi::InvocationLabel as L;
 use sel4::init_thread::slot;
 use sel4::{
@@ -209,6 +210,10 @@ impl World {
         }
         for (core, fuzzer) in self.fuzzers.iter().enumerate() {
             self.set_right(kit, fuzzer, FUZZ_PRIORITY, core)?;
+        }
+        // One with damaged registers may have written anything there, always the same in the end.
+        for state in &counts().random {
+            state.store(random.word(), Relaxed);
         }
         // The partners first, so that they wait when the calls begin.
         for thread in self.partners.iter().chain(&self.fuzzers).flatten() {
