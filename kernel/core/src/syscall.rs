@@ -324,7 +324,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
         match cap {
             Cap::Untyped(u) => self.invoke_untyped(slot, u, args),
             Cap::CNode { .. } => self.invoke_cnode(cap, args),
-            Cap::Thread(t) => self.invoke_tcb(t, args),
+            Cap::Thread(t) => self.invoke_tcb(slot, t, args),
             Cap::SchedControl { core } => self.invoke_sched_control(core, args),
             Cap::SchedContext(sc) => self.invoke_sched_context(sc, args),
             Cap::IrqControl => self.invoke_irq_control(slot, args),

@@ -12,13 +12,14 @@ use core::cell::Cell;
 use partita_abi::{CapRights, InvocationLabel, address_space as space, user_context};
 
 impl<M: Machine> Kernel<'_, M> {
-    pub(crate) fn invoke_tcb(&self, t: Ref<Tcb>, args: &Args) -> Outcome<usize> {
+    /// `own` is the slot of the capability to the thread that is invoked.
+    pub(crate) fn invoke_tcb(&self, own: Ref<Slot>, t: Ref<Tcb>, args: &Args) -> Outcome<usize> {
         use InvocationLabel as L;
         match args.label {
             L::TCBReadRegisters => return self.read_registers(t, args),
             L::TCBWriteRegisters => self.write_registers(t, args)?,
             L::TCBCopyRegisters => self.copy_registers(t, args)?,
-            L::TCBConfigure => self.configure(t, args)?,
+            L::TCBConfigure => self.configure(own, t, args)?,
             L::TCBSetPriority => {
                 let priority = self.arg(args, 0)?;
                 self.check_priority(priority, self.authority(args, 0)?)?;
@@ -29,25 +30,24 @@ impl<M: Machine> Kernel<'_, M> {
                 self.check_priority(mcp, self.authority(args, 0)?)?;
                 self.at(t).mcp.set(mcp);
             }
-            L::TCBSetSchedParams => self.set_sched_params(t, args)?,
+            L::TCBSetSchedParams => self.set_sched_params(own, t, args)?,
             L::TCBSetTimeoutEndpoint => {
                 let (from, cap) = self.cap_arg(args, 0)?;
                 self.check_fault_handler(&cap, 1)?;
-                self.replace_tcb_cap(t, tcb_slot::TIMEOUT, from, &cap)?;
+                self.replace_tcb_cap(own, t, tcb_slot::TIMEOUT, from, &cap)?;
             }
             L::TCBSetIPCBuffer => {
                 let vaddr = self.arg(args, 0)?;
                 let (from, cap) = self.cap_arg(args, 0)?;
                 let cap = self.check_buffer(from, cap, vaddr)?;
-                self.replace_tcb_cap(t, tcb_slot::BUFFER, from, &cap)?;
-                self.install_buffer(t, &cap, vaddr);
+                self.install_buffer(own, t, from, &cap, vaddr)?;
             }
             L::TCBSetSpace => {
                 let (fault_slot, fault_cap) = self.cap_arg(args, 0)?;
                 let space = self.check_space(args, 1)?;
                 self.check_fault_handler(&fault_cap, 1)?;
-                self.replace_tcb_cap(t, tcb_slot::FAULT, fault_slot, &fault_cap)?;
-                self.install_space(t, &space)?;
+                self.replace_tcb_cap(own, t, tcb_slot::FAULT, fault_slot, &fault_cap)?;
+                self.install_space(own, t, &space)?;
             }
             L::TCBSuspend => self.suspend(t),
             L::TCBResume => self.resume(t),
@@ -164,10 +164,15 @@ impl<M: Machine> Kernel<'_, M> {
         ])
     }
 
-    fn install_space(&self, t: Ref<Tcb>, space: &[(Ref<Slot>, Cap); 2]) -> Outcome {
-        self.replace_tcb_cap(t, tcb_slot::CSPACE, space[0].0, &space[0].1)?;
+    fn install_space(
+        &self,
+        own: Ref<Slot>,
+        t: Ref<Tcb>,
+        space: &[(Ref<Slot>, Cap); 2],
+    ) -> Outcome {
+        self.replace_tcb_cap(own, t, tcb_slot::CSPACE, space[0].0, &space[0].1)?;
         self.at(t).cspace_epoch.set(u64::MAX);
-        self.replace_tcb_cap(t, tcb_slot::VSPACE, space[1].0, &space[1].1)?;
+        self.replace_tcb_cap(own, t, tcb_slot::VSPACE, space[1].0, &space[1].1)?;
         // The capability may have gone with the old CSpace; so does the PID then.
         if let Cap::VSpace { addr } = self.at(self.tcb_slot(t, tcb_slot::VSPACE)).cap() {
             self.pull(t);
@@ -176,38 +181,56 @@ impl<M: Machine> Kernel<'_, M> {
         Ok(())
     }
 
-    fn install_buffer(&self, t: Ref<Tcb>, cap: &Cap, vaddr: u64) {
+    fn install_buffer(
+        &self,
+        own: Ref<Slot>,
+        t: Ref<Tcb>,
+        from: Ref<Slot>,
+        cap: &Cap,
+        vaddr: u64,
+    ) -> Outcome {
+        self.replace_tcb_cap(own, t, tcb_slot::BUFFER, from, cap)?;
         let tcb = self.at(t);
         tcb.ipc_buffer_vaddr.set(vaddr);
-        tcb.ipc_buffer.set(match cap {
+        // The capability may have gone with the old CSpace; so does the frame then.
+        tcb.ipc_buffer.set(match tcb.slots[tcb_slot::BUFFER].cap() {
             Cap::Frame(f) => f.addr + (vaddr & ((1 << f.bits) - 1)),
             _ => 0,
         });
+        Ok(())
     }
 
     /// Puts a copy of a capability into a slot of a TCB, in place of what is there.
-    fn replace_tcb_cap(&self, t: Ref<Tcb>, index: usize, from: Ref<Slot>, cap: &Cap) -> Outcome {
+    fn replace_tcb_cap(
+        &self,
+        own: Ref<Slot>,
+        t: Ref<Tcb>,
+        index: usize,
+        from: Ref<Slot>,
+        cap: &Cap,
+    ) -> Outcome {
         let slot = self.tcb_slot(t, index);
         self.delete(slot, true)?;
-        // Deleting may have taken the source with it.
-        if !cap.is_null() && !self.at(from).is_empty() && self.at(from).cap().same_object(cap) {
+        // Deleting may have taken the source with it, or the thread itself (as in seL4).
+        if !cap.is_null()
+            && self.at(from).cap().same_object(cap)
+            && self.at(own).cap() == Cap::Thread(t)
+        {
             self.insert(cap, from, slot);
         }
         Ok(())
     }
 
-    fn configure(&self, t: Ref<Tcb>, args: &Args) -> Outcome {
+    fn configure(&self, own: Ref<Slot>, t: Ref<Tcb>, args: &Args) -> Outcome {
         let vaddr = self.arg(args, 2)?;
         let space = self.check_space(args, 0)?;
         let (buffer_slot, buffer) = self.cap_arg(args, 2)?;
         let buffer = self.check_buffer(buffer_slot, buffer, vaddr)?;
-        self.install_space(t, &space)?;
-        self.replace_tcb_cap(t, tcb_slot::BUFFER, buffer_slot, &buffer)?;
-        self.install_buffer(t, &buffer, vaddr);
-        Ok(())
+        self.install_space(own, t, &space)?;
+        self.install_buffer(own, t, buffer_slot, &buffer, vaddr)
     }
 
-    fn set_sched_params(&self, t: Ref<Tcb>, args: &Args) -> Outcome {
+    fn set_sched_params(&self, own: Ref<Slot>, t: Ref<Tcb>, args: &Args) -> Outcome {
         let (mcp, priority) = (self.arg(args, 0)?, self.arg(args, 1)?);
         let authority = self.authority(args, 0)?;
         let (_, sc_cap) = self.cap_arg(args, 1)?;
@@ -237,7 +260,7 @@ impl<M: Machine> Kernel<'_, M> {
             _ => return Err(SysError::InvalidCapability(2).into()),
         };
         self.check_fault_handler(&fault_cap, 3)?;
-        self.replace_tcb_cap(t, tcb_slot::FAULT, fault_slot, &fault_cap)?;
+        self.replace_tcb_cap(own, t, tcb_slot::FAULT, fault_slot, &fault_cap)?;
         tcb.mcp.set(mcp);
         self.set_priority(t, priority);
         match sc {

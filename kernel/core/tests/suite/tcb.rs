@@ -293,6 +293,60 @@ fn tcb_set_space_that_takes_its_own_source_away() {
     check(&rig);
 }
 
+/// The only capability to the frame goes with the old CSpace: the kernel must not write messages to memory that may be
+/// anything by then.
+#[test]
+fn tcb_configure_that_takes_its_own_buffer_away() {
+    let rig = Rig::new();
+    let a = rig.thread(100);
+    let cnode = rig.make_many(ObjectType::CNode, 3, 1);
+    let frame = rig.make(ObjectType::Frame4K);
+    // Of the CNode: 2 the thread, 3 the new CSpace, 4 the VSpace, 5 the frame.
+    let root_without_guard = rig.mint(ROOT, ALL, 0);
+    for (to, from) in [(2, a.tcb), (3, root_without_guard), (4, VSPACE)] {
+        rig.ok(cnode, L::CNodeCopy, &[to, 3, from, 64, ALL], &[ROOT]);
+    }
+    rig.ok(cnode, L::CNodeMove, &[5, 3, frame, 64], &[ROOT]);
+    rig.ok(a.tcb, L::TCBSetSpace, &[61, 0], &[EMPTY, cnode, VSPACE]);
+    rig.delete(cnode);
+    rig.message(a.t, L::TCBConfigure as u64, &[54, 0, 0x7000], &[3, 4, 5]);
+    rig.syscall(a.t, syscall::CALL, 2);
+    assert_eq!(rig.tcb(a.t).ipc_buffer.get(), 0);
+    check(&rig);
+}
+
+/// The last capability to the thread goes with its old CSpace: nothing is put into a TCB that its memory's owner thinks
+/// is gone.
+#[test]
+fn tcb_set_space_that_takes_the_thread_away() {
+    for preempt in [0, 1] {
+        let rig = Rig::new();
+        let a = rig.thread(100);
+        let (old, kept) = (
+            rig.make_many(ObjectType::CNode, 3, 1),
+            rig.make_many(ObjectType::CNode, 4, 1),
+        );
+        // Of the old CNode: 2 the thread, 6 the other one, which has 1 the new CSpace and 2 the VSpace.
+        let root_without_guard = rig.mint(ROOT, ALL, 0);
+        rig.ok(old, L::CNodeCopy, &[2, 3, a.tcb, 64, ALL], &[ROOT]);
+        rig.ok(old, L::CNodeCopy, &[6, 3, kept, 64, ALL], &[ROOT]);
+        for (to, from) in [(1, root_without_guard), (2, VSPACE)] {
+            rig.ok(kept, L::CNodeCopy, &[to, 4, from, 64, ALL], &[ROOT]);
+        }
+        rig.ok(a.tcb, L::TCBSetSpace, &[57, 0], &[EMPTY, old, VSPACE]);
+        rig.delete(a.tcb);
+        rig.delete(old);
+        rig.m.preempt_every.set(preempt);
+        let caps = [6 << 4 | 3, 6 << 4 | 1, 6 << 4 | 2];
+        rig.message(a.t, L::TCBSetSpace as u64, &[54, 0], &caps);
+        rig.syscall(a.t, syscall::CALL, 2 << 4);
+        rig.m.preempt_every.set(0);
+        check(&rig);
+        rig.revoke(rig.untyped);
+        check(&rig);
+    }
+}
+
 #[test]
 fn labels_that_do_not_fit_are_illegal_everywhere() {
     let rig = Rig::new();
