@@ -8,6 +8,7 @@ use crate::machine::Machine;
 use crate::object::{Ref, SchedContext, Tcb, thread_kind};
 use crate::sched::replenish;
 use crate::syscall::Args;
+use crate::vcpu::Vcpu;
 use partita_abi::{FaultLabel, InvocationLabel, limits};
 
 /// Longest period, microseconds (one hour).
@@ -184,9 +185,24 @@ impl<M: Machine> Kernel<'_, M> {
         if let Some(t) = owner {
             if let Some(other) = self.at(t).own_context.take() {
                 self.at(other).owner.set(None);
+                self.count_dispatches(other, None);
             }
             self.at(t).own_context.set(Some(r));
             sc.owner.set(owner);
+        }
+        self.count_dispatches(r, owner.and_then(|t| self.vcpu_of(t)));
+    }
+
+    /// The dispatches of a scheduling context are those of its owner's VCPU, whoever has the time: from now on of this one.
+    pub(crate) fn count_dispatches(&self, r: Ref<SchedContext>, vcpu: Option<Ref<Vcpu>>) {
+        let sc = self.at(r);
+        let old = sc.vcpu.get();
+        sc.vcpu.set(vcpu);
+        if let Some(old) = old
+            && vcpu != Some(old)
+            && self.g.cores.iter().any(|c| c.current_sc.is(r))
+        {
+            self.note_dispatch(old, false, self.m.now());
         }
     }
 

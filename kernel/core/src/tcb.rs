@@ -164,12 +164,7 @@ impl<M: Machine> Kernel<'_, M> {
         ])
     }
 
-    fn install_space(
-        &self,
-        own: Ref<Slot>,
-        t: Ref<Tcb>,
-        space: &[(Ref<Slot>, Cap); 2],
-    ) -> Outcome {
+    fn install_space(&self, own: Ref<Slot>, t: Ref<Tcb>, space: &[(Ref<Slot>, Cap); 2]) -> Outcome {
         self.replace_tcb_cap(own, t, tcb_slot::CSPACE, space[0].0, &space[0].1)?;
         self.at(t).cspace_epoch.set(u64::MAX);
         self.replace_tcb_cap(own, t, tcb_slot::VSPACE, space[1].0, &space[1].1)?;
@@ -282,7 +277,6 @@ impl<M: Machine> Kernel<'_, M> {
         self.end_loan(sc);
         self.set_owner(sc, Some(t));
         self.donate(sc, t);
-        self.at(sc).vcpu.set(self.vcpu_of(t));
         if self.runnable(t) {
             self.make_ready(t);
         }

@@ -478,8 +478,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
         let tcb = self.at(t);
         tcb.vcpu.set(r.addr());
         tcb.kind.set(thread_kind::VCPU);
-        if let Some(sc) = tcb.sched_context.get() {
-            self.at(sc).vcpu.set(Some(r));
+        if let Some(own) = tcb.own_context.get() {
+            self.count_dispatches(own, Some(r));
         }
         tcb.context.msr.set(msr::SF | msr::ME);
         Ok(())
@@ -525,8 +525,9 @@ impl<'k, M: Machine> Kernel<'k, M> {
             self.suspend(t);
             tcb.vcpu.set(0);
             tcb.kind.set(thread_kind::USER);
-            if let Some(sc) = tcb.sched_context.get() {
-                self.at(sc).vcpu.set(None);
+            // Its own time may be with a server.
+            if let Some(own) = tcb.own_context.get() {
+                self.count_dispatches(own, None);
             }
         }
     }
@@ -576,7 +577,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
         let missing =
             SysError::FailedLookup(true, LookupFailure::MissingCapability { bits_left: 12 });
         let leaf = self.leaf(self.at(g), gpa).ok_or(missing)?;
-        if !leaf.rights.contains(CapRights::WRITE) {
+        // The kernel counts with ordinary loads and stores.
+        if !leaf.rights.contains(CapRights::WRITE) || leaf.device {
             return Err(SysError::InvalidCapability(1).into());
         }
         v.dispatch_counter

@@ -681,6 +681,14 @@ fn contexts(rig: &Rig, w: &World) {
                 "context {addr:#x} has two owners"
             );
         }
+        // The dispatches of a vCPU are those of its thread's own time.
+        let owner = addr_of(&sc.owner).map(|t| thread(rig, t));
+        let vcpu = owner.filter(|t| t.kind.get() == thread_kind::VCPU);
+        assert_eq!(
+            addr_of(&sc.vcpu),
+            vcpu.map(|t| t.vcpu.get()),
+            "context {addr:#x} counts for another"
+        );
         if let Some(t) = addr_of(&sc.yield_from) {
             assert!(w.threads.contains(&t));
             assert_eq!(addr_of(&thread(rig, t).yield_to), Some(addr));

@@ -974,3 +974,66 @@ fn vcpu0131_no_counter_through_a_view_that_was_taken_away() {
         Err(E::RevokeFirst)
     );
 }
+
+/// Time remembers the vCPU whose dispatches it counts: not longer than there is one, whoever has the time when it goes.
+#[test]
+fn vcpu0132_time_forgets_a_vcpu_that_is_gone() {
+    type End = fn(&Guest);
+    let ends: [End; 6] = [
+        |g| g.rig.delete(g.vcpu),
+        |g| g.rig.delete(g.tcb),
+        |g| g.rig.delete(g.gspace),
+        |g| drop(g.rig.ok(g.sc, L::SchedContextUnbind, &[], &[])),
+        |g| {
+            let object = [g.server.tcb];
+            let unbound = L::SchedContextUnbindObject;
+            let _ = g.rig.invoke(g.sc, unbound, &[], &object);
+            drop(g.rig.invoke(g.sc, unbound, &[], &[g.tcb]));
+        },
+        |g| g.rig.delete(g.server.tcb),
+    ];
+    for end in ends {
+        for in_call in [false, true] {
+            let g = Guest::running();
+            if in_call {
+                g.hypercall(0x60);
+            }
+            end(&g);
+            crate::invariants::check(&g.rig);
+            g.rig.delete(g.vcpu);
+            crate::invariants::check(&g.rig);
+            // Whoever has the time next.
+            let ntfn = g.rig.make(ObjectType::Notification);
+            let _ = g.rig.invoke(g.sc, L::SchedContextUnbind, &[], &[]);
+            g.rig.ok(g.sc, L::SchedContextBind, &[], &[ntfn]);
+            crate::invariants::check(&g.rig);
+        }
+    }
+}
+
+/// The kernel counts with ordinary loads and stores, which a device need not bear.
+#[test]
+fn vcpu0133_no_counter_in_a_device() {
+    let g = Guest::new();
+    let [view] = g.views();
+    let (root, vspace) = (init_cnode::CNODE as u64, init_cnode::VSPACE as u64);
+    let device = g.rig.fresh();
+    g.rig.ok(
+        g.rig.device,
+        L::UntypedRetype,
+        &[ObjectType::Frame4K as u64, 0, 0, 0, device, 1],
+        &[root],
+    );
+    g.rig
+        .ok(device, L::PageMap, &[0x1000, READ_WRITE, 0], &[g.gspace]);
+    g.rig.ok(view, L::ViewUnmap, &[], &[]);
+    g.rig.ok(view, L::ViewMap, &[0x1000, WINDOW, 0], &[vspace]);
+    g.rig.refused(
+        g.vcpu,
+        L::VCPUBindDispatchCounter,
+        &[0x1100],
+        &[view],
+        E::InvalidCapability,
+        &[1],
+    );
+}
