@@ -29,7 +29,8 @@ const TABLE: u64 = 2;
 const SIZE_SHIFT: u32 = 2;
 const RIGHTS_SHIFT: u32 = 4;
 const DEVICE: u64 = 1 << 6;
-const ADDR: u64 = 0x0000_ffff_ffff_f000;
+/// Devices can be at any real address.
+const ADDR: u64 = 0x00ff_ffff_ffff_f000;
 /// Virtual address in `MappedView::place`.
 const PLACE_VADDR: u64 = (1 << 48) - 1;
 
@@ -639,7 +640,8 @@ impl<M: Machine> Kernel<'_, M> {
         let page = leaf.addr + (gpa & ((1 << leaf.bits) - 1));
         let rights = leaf.rights.intersection(view.rights);
         let entry = self.empty_entry(root, vaddr, 12)?;
-        if !self.pin(&leaf) {
+        // While pins are counted anew, views are counted at the end.
+        if g.stale_pins.get() == 0 && !self.pin(&leaf) {
             return Err(SysError::IllegalOperation.into());
         }
         self.write_page(entry, page, rights, leaf.device);
@@ -663,11 +665,12 @@ impl<M: Machine> Kernel<'_, M> {
         };
         let g = self.at(view.gspace);
         let place = mapping.pid << 48 | mapping.vaddr;
-        if let Some(v) = g
-            .views
-            .iter()
-            .find(|v| v.place.get() == place && [gpa, TAKEN_AWAY].contains(&v.gpa.get()))
-        {
+        // One whose page was taken away may have stood at the place of one that is there now.
+        let find = |at| {
+            let mut views = g.views.iter();
+            views.find(|v| v.place.get() == place && v.gpa.get() == at)
+        };
+        if let Some(v) = find(gpa).or_else(|| find(TAKEN_AWAY)) {
             self.drop_view(view.gspace, v);
             for vcpu in self.vcpus(view.gspace) {
                 if vcpu.dispatch_counter_view.get() == place {

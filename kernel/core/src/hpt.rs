@@ -253,9 +253,10 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 .filter_map(|a| Ref::<GSpace>::new(a.get()))
                 .any(|other| self.at(other).gfns.get() == gfns)
         };
+        // A table that was bound has entries, whose pages nothing pins any more.
         if g.lpid.get() == 0
             || g.hpt.get() != 0
-            || lpid != 0 && self.table(addr, order, lpid).is_ok()
+            || lpid != 0
             || in_use(gfns)
             || !self.is_final(slot)
             || !self.is_final(gfns_slot)

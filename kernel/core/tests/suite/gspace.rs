@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Guest-physical address spaces: what is left of them in their tables, and of their pages in views.
 
-use crate::rig::Rig;
+use crate::rig::{DEVICE, Rig};
 use partita_abi::{CapRights, ErrorCode as E, InvocationLabel as L, ObjectType, init_cnode};
 use partita_kernel_core::machine::Machine;
 use partita_papr::hpte;
@@ -165,8 +165,84 @@ fn gspace0003_a_view_whose_page_is_taken_away_shows_an_empty_page_till_it_is_unm
     crate::invariants::check(&rig);
 }
 
+/// Devices lie above 2^48.
+#[test]
+fn gspace0005_a_page_of_a_device_is_that_of_the_device() {
+    let rig = Rig::new();
+    let space = space(&rig);
+    table(&rig, &space);
+    table(&rig, &space);
+    let (root, vspace) = (init_cnode::CNODE as u64, init_cnode::VSPACE as u64);
+    let kind = ObjectType::Frame4K as u64;
+    let frame = rig.fresh();
+    rig.ok(
+        rig.device,
+        L::UntypedRetype,
+        &[kind, 0, 0, 0, frame, 1],
+        &[root],
+    );
+    rig.ok(frame, L::PageMap, &[0, READ_WRITE, 0], &[space.gspace]);
+    insert(&rig, &space, 1).unwrap();
+    let dw1 = rig.m.read_hpte(rig.addr(space.hpt) + 16, 1);
+    assert_eq!(dw1 & hpte::RPN_ISA30, DEVICE);
+    assert_eq!(dw1 & hpte::WIMG, hpte::I | hpte::G);
+    for _ in 0..3 {
+        let table = rig.make(ObjectType::PageTable);
+        rig.ok(table, L::PageTableMap, &[WINDOW, 0], &[vspace]);
+    }
+    let view = rig.fresh();
+    let make = [view, 64, READ_WRITE];
+    rig.ok(space.gspace, L::GSpaceMakeView, &make, &[root]);
+    rig.ok(view, L::ViewMap, &[0, WINDOW, 0], &[vspace]);
+    assert_eq!(shown(&rig), DEVICE);
+    rig.ok(view, L::ViewUnmap, &[], &[]);
+    rig.refused(frame, L::PageUnmap, &[], &[], E::RevokeFirst, &[]);
+    rig.ok(space.hpt, L::HPTRemove, &[1], &[]);
+    rig.ok(frame, L::PageUnmap, &[], &[]);
+    assert_eq!(insert(&rig, &space, 1), Err(E::FailedLookup));
+    crate::invariants::check(&rig);
+}
+
 const MIB: u64 = 1 << 20;
 const LARGE: u64 = 16 * MIB;
+
+/// Two views were mapped at one place, one after the other; the first one's page was taken away, and the page table that
+/// showed it is gone.
+#[test]
+fn gspace0004_a_view_ends_its_own_mapping_not_one_that_stood_there_before() {
+    let rig = Rig::new();
+    let space = space(&rig);
+    table(&rig, &space);
+    table(&rig, &space);
+    let frame = page(&rig, &space);
+    let (root, vspace) = (init_cnode::CNODE as u64, init_cnode::VSPACE as u64);
+    let levels = [0; 3].map(|_| {
+        let table = rig.make(ObjectType::PageTable);
+        rig.ok(table, L::PageTableMap, &[WINDOW, 0], &[vspace]);
+        table
+    });
+    let [old, new] = [0; 2].map(|_| {
+        let view = rig.fresh();
+        let make = [view, 64, READ_WRITE];
+        rig.ok(space.gspace, L::GSpaceMakeView, &make, &[root]);
+        view
+    });
+    rig.ok(old, L::ViewMap, &[0, WINDOW, 0], &[vspace]);
+    rig.delete(frame);
+    rig.ok(space.hpt, L::HPTClear, &[], &[]);
+    rig.ok(levels[2], L::PageTableUnmap, &[], &[]);
+    rig.ok(levels[2], L::PageTableMap, &[WINDOW, 0], &[vspace]);
+    let frame = rig.make(ObjectType::Frame4K);
+    let at = [0x1000, READ_WRITE, 0];
+    rig.ok(frame, L::PageMap, &at, &[space.gspace]);
+    rig.ok(new, L::ViewMap, &[0x1000, WINDOW, 0], &[vspace]);
+    assert_eq!(shown(&rig), rig.addr(frame));
+    rig.delete(new);
+    assert_eq!(shown(&rig), 0);
+    rig.ok(frame, L::PageUnmap, &[], &[]);
+    rig.ok(old, L::ViewUnmap, &[], &[]);
+    crate::invariants::check(&rig);
+}
 
 /// Eight frames of 2 MiB in a row from a real address that is a multiple of 16 MiB.
 fn row(rig: &Rig) -> Vec<u64> {

@@ -160,6 +160,11 @@ fn clear_counts_pins_anew_in_steps() {
 /// Begins to clear a table; it is interrupted after one step.
 fn begin_to_clear(rig: &Rig, hpt: u64) {
     rig.message(rig.root, L::HPTClear as u64, &[], &[]);
+    begin(rig, hpt);
+}
+
+/// Begins an invocation of `hpt`; it is interrupted after one step.
+fn begin(rig: &Rig, hpt: u64) {
     rig.set_gpr(rig.root, 0, partita_abi::syscall::CALL as u64);
     rig.set_gpr(rig.root, 3, hpt);
     rig.m.preempt_every.set(1);
@@ -214,6 +219,67 @@ fn a_clear_that_ended_with_its_table_leaves_nothing_for_the_next_one() {
     enter(&rig, second, 0, 0);
     rig.ok(second, L::HPTClear, &[], &[]);
     assert_eq!(rig.m.read_pte(rig.addr(second)) & hpte::VALID, 0);
+    rig.ok(page, L::PageUnmap, &[], &[]);
+    check(&rig);
+}
+
+/// A table that was bound has entries, and what they lead to may be anybody's by now.
+#[test]
+fn a_table_is_bound_once() {
+    let rig = Rig::new();
+    let g = gspace(&rig);
+    levels(&rig, g);
+    let hpt = rig.make_many(ObjectType::Hpt, ORDER, 1);
+    let gfns = rig.make_many(ObjectType::HptGfns, ORDER - 2, 2);
+    rig.ok(hpt, L::HPTBind, &[12], &[g, gfns]);
+    let page = rig.make(ObjectType::Frame4K);
+    rig.ok(page, L::PageMap, &[0, READ_WRITE, 0], &[g]);
+    enter(&rig, hpt, 0, 0);
+    // Without its array it is unbound; nothing pins the page any more.
+    rig.delete(gfns);
+    rig.delete(page);
+    let again = (E::IllegalOperation, &[][..]);
+    rig.refused(hpt, L::HPTBind, &[12], &[g, gfns + 1], again.0, again.1);
+    rig.delete(g);
+    let other = gspace(&rig);
+    rig.refused(hpt, L::HPTBind, &[12], &[other, gfns + 1], again.0, again.1);
+    // An array is nothing but numbers that the next table writes anew.
+    let next = rig.make_many(ObjectType::Hpt, ORDER, 1);
+    rig.ok(next, L::HPTBind, &[12], &[other, gfns + 1]);
+    check(&rig);
+}
+
+/// A view that is mapped while pins are counted anew counts once.
+#[test]
+fn a_view_that_comes_while_pins_are_counted_is_counted_once() {
+    let rig = Rig::new();
+    let g = gspace(&rig);
+    levels(&rig, g);
+    for _ in 0..3 {
+        let levels = rig.make(ObjectType::PageTable);
+        let _ = rig.invoke(levels, L::PageTableMap, &[WINDOW, 0], &[VSPACE]);
+    }
+    let page = rig.make(ObjectType::Frame4K);
+    rig.ok(page, L::PageMap, &[0, READ_WRITE, 0], &[g]);
+    let views = [0, 1].map(|_| {
+        let view = rig.fresh();
+        rig.ok(g, L::GSpaceMakeView, &[view, 64, READ_WRITE], &[ROOT]);
+        view
+    });
+    let first = table(&rig, g);
+    rig.delete(first);
+    rig.ok(views[0], L::ViewMap, &[0, WINDOW, 0], &[VSPACE]);
+    let hpt = rig.make_many(ObjectType::Hpt, ORDER, 1);
+    let gfns = rig.make_many(ObjectType::HptGfns, ORDER - 2, 1);
+    // The next table is about to be bound; the pins of the first tables are counted.
+    rig.message(rig.root, L::HPTBind as u64, &[12], &[g, gfns]);
+    begin(&rig, hpt);
+    rig.ok(views[1], L::ViewMap, &[0, WINDOW + 0x1000, 0], &[VSPACE]);
+    rig.ok(hpt, L::HPTBind, &[12], &[g, gfns]);
+    for view in views {
+        rig.refused(page, L::PageUnmap, &[], &[], E::RevokeFirst, &[]);
+        rig.ok(view, L::ViewUnmap, &[], &[]);
+    }
     rig.ok(page, L::PageUnmap, &[], &[]);
     check(&rig);
 }
