@@ -44,6 +44,12 @@ pub const LPCR_BASE: u64 = board::LPCR_GUEST & !(lpcr::CHOICE | lpcr::VPM1);
 
 /// Entries of the segment look-aside buffer.
 const SLB_ENTRIES: u64 = 32;
+/// LPCR: segments come from a table, and a thread has but four entries of its own.
+const LPCR_UPRT: u64 = 0x40_0000;
+/// LPCR: the host translates by radix trees, which takes UPRT.
+const LPCR_HR: u64 = 0x10_0000;
+/// LPCR while the kernel reads and writes segments.
+const LPCR_SEGMENTS: u64 = board::LPCR_HOST & !(LPCR_UPRT | LPCR_HR);
 
 /// MSR bits that make FP, VEC and VSX available.
 const MSR_VECTOR: u64 = 1 << 13 | 1 << 25 | 1 << 23;
@@ -398,6 +404,19 @@ fn with_vectors(f: impl FnOnce()) {
     unsafe { asm!("mtmsrd {}", "isync", in(reg) msr, options(nostack, preserves_flags)) };
 }
 
+/// Runs `f` with all entries of the segment look-aside buffer within reach. With LPCR[UPRT] = 1, as PDs have it, hardware
+/// has only the first four (ISA 3.0B Book III, slbmte); QEMU has all.
+fn with_segments(f: impl FnOnce()) {
+    // SAFETY: the kernel runs untranslated and takes no interrupts here, so that nothing depends on how addresses are
+    // translated; the value is put back.
+    unsafe { spr::write::<{ spr::LPCR }>(LPCR_SEGMENTS) };
+    spr::isync();
+    f();
+    // SAFETY: as above.
+    unsafe { spr::write::<{ spr::LPCR }>(board::LPCR_HOST) };
+    spr::isync();
+}
+
 fn spr_cell(v: &Vcpu, index: usize) -> &core::cell::Cell<u64> {
     &v.spr[(index - register::SRR0) % v.spr.len()]
 }
@@ -413,19 +432,21 @@ fn save_resident(v: &Vcpu) {
     get(register::DSCR, spr::read::<DSCR>());
     get(register::PSPB, spr::read::<PSPB>());
     let mut used = 0;
-    for (i, [esid_cell, vsid_cell]) in v.slb.as_chunks().0.iter().enumerate() {
-        let (esid, vsid): (u64, u64);
-        // SAFETY: reads segment look-aside buffer entry i.
-        unsafe {
-            asm!("slbmfee {0}, {2}", "slbmfev {1}, {2}", out(reg) esid, out(reg) vsid,
-                in(reg) i as u64, options(nomem, nostack, preserves_flags));
+    with_segments(|| {
+        for (i, [esid_cell, vsid_cell]) in v.slb.as_chunks().0.iter().enumerate() {
+            let (esid, vsid): (u64, u64);
+            // SAFETY: reads segment look-aside buffer entry i.
+            unsafe {
+                asm!("slbmfee {0}, {2}", "slbmfev {1}, {2}", out(reg) esid, out(reg) vsid,
+                    in(reg) i as u64, options(nostack, preserves_flags));
+            }
+            esid_cell.set(esid);
+            vsid_cell.set(vsid);
+            if esid | vsid != 0 {
+                used = i as u64 + 1;
+            }
         }
-        esid_cell.set(esid);
-        vsid_cell.set(vsid);
-        if esid | vsid != 0 {
-            used = i as u64 + 1;
-        }
-    }
+    });
     v.slb_used.set(used);
     // SAFETY: the two functions read and write the VCPU's own arrays.
     with_vectors(|| unsafe { guest_vsx_save(v.vsr.as_ptr()) });
@@ -444,22 +465,25 @@ fn load_resident(v: &Vcpu, slb_used: u64) {
         spr::write::<PSPB>(value(register::PSPB));
         // PDs have the facilities closed by MSR and FSCR.
         spr::write::<{ spr::HFSCR }>(value(register::HFSCR));
-        // Entry 0 survives slbia: make it invalid first (ISA: never two valid entries for one ESID).
-        asm!("isync", "slbmte {0}, {0}", ".long 0x7c0003e4 | 6<<21", "isync", in(reg) 0u64, options(nostack, preserves_flags));
     }
     let used = v.slb_used.get().max(slb_used) as usize;
-    for (i, [esid, vsid]) in v.slb.as_chunks().0.iter().enumerate().take(used) {
-        // A PD may have written anything there; hardware refuses some of it with an interrupt. One that is not valid
-        // is written, too: slbia takes only the valid bit, and QEMU lets slbmfee read the rest, which was another
-        // guest's.
-        let (esid, vsid) = segment(esid.get(), vsid.get()).unwrap_or_default();
-        // SAFETY: an entry of the guest, or none; the host uses no segments.
+    with_segments(|| {
+        // SAFETY: the host uses no segments. Entry 0 survives slbia: make it invalid first (ISA: never two valid entries
+        // for one ESID).
         unsafe {
-            asm!("slbmte {1}, {0}", in(reg) esid | i as u64, in(reg) vsid, options(nostack, preserves_flags));
+            asm!("slbmte {0}, {0}", ".long 0x7c0003e4 | 6<<21", "isync", in(reg) 0u64, options(nostack, preserves_flags));
         }
-    }
-    // SAFETY: isync: the entries are there before the guest uses them.
-    unsafe { asm!("isync", options(nostack, preserves_flags)) };
+        for (i, [esid, vsid]) in v.slb.as_chunks().0.iter().enumerate().take(used) {
+            // A PD may have written anything there; hardware refuses some of it with an interrupt. One that is not valid
+            // is written, too: slbia takes only the valid bit, and QEMU lets slbmfee read the rest, which was another
+            // guest's.
+            let (esid, vsid) = segment(esid.get(), vsid.get()).unwrap_or_default();
+            // SAFETY: an entry of the guest, or none; the host uses no segments.
+            unsafe {
+                asm!("slbmte {1}, {0}", in(reg) esid | i as u64, in(reg) vsid, options(nostack, preserves_flags));
+            }
+        }
+    });
     // SAFETY: as in `save_resident`.
     with_vectors(|| unsafe { guest_vsx_restore(v.vsr.as_ptr()) });
 }
