@@ -522,16 +522,13 @@ impl<M: Machine> Kernel<'_, M> {
     /// Yield: the rest of the running thread's budget in this turn is given up.
     pub(crate) fn yield_now(&self) {
         self.charge();
-        if let (Some(t), Some(r)) = (self.current(), self.core.current_sc.get()) {
+        if let Some(r) = self.core.current_sc.get() {
             let sc = self.at(r);
             self.core.deadline.set(0);
-            if sc.budget.get() == sc.period.get() {
-                sc.remaining.set(sc.budget.get() as i64);
+            sc.remaining.set(sc.remaining.get().min(0));
+            // What it owes is paid as at any end of a turn.
+            if self.next_turn(r, self.core.charged_from.get()) {
                 self.core.reschedule.set(reschedule::ROTATE);
-            } else {
-                sc.remaining.set(sc.remaining.get().min(0));
-                self.postpone(r);
-                self.make_unready(t);
             }
         }
     }

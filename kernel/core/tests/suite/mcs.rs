@@ -473,6 +473,37 @@ fn an_overrun_of_round_robin_time_is_waited_for() {
     check(&rig);
 }
 
+/// Else a server that yields now and then would have as much time of others as its grace is longer than a turn.
+#[test]
+fn a_yield_forgives_no_overrun() {
+    let rig = Rig::new();
+    let d = Domain::waiting(&rig, 200);
+    let client = rig.thread(100);
+    rig.configure_sc(client.sc, 2_000, 2_000);
+    let low = rig.thread(50);
+    let n = rig.make(ObjectType::Notification);
+    rig.wait(rig.root, n);
+    rig.call_ep(client.t, d.ep, &[]);
+    rig.advance_us(2_000 + 4_000);
+    assert_eq!(rig.current(), Some(d.th.t));
+    rig.syscall(d.th.t, syscall::YIELD, 0);
+    assert_eq!(rig.current(), Some(low.t), "its time is overrun");
+    rig.advance_us(3_900);
+    assert_eq!(rig.current(), Some(low.t));
+    check(&rig);
+    rig.advance_us(200);
+    assert_eq!(rig.current(), Some(d.th.t));
+    // Without a debt it is but the end of the turn.
+    rig.advance_us(500);
+    rig.syscall(d.th.t, syscall::YIELD, 0);
+    assert_eq!(rig.current(), Some(d.th.t), "nobody of its priority waits");
+    assert_eq!(
+        rig.sc(client.sc).remaining.get(),
+        2_000 * TICKS_PER_US as i64
+    );
+    check(&rig);
+}
+
 #[test]
 fn the_grace_survives_a_preemption() {
     let rig = Rig::new();
