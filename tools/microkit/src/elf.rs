@@ -11,6 +11,8 @@ use thiserror::Error;
 
 /// Bytes of a page.
 pub const PAGE: u64 = 1 << address_space::PAGE_BITS;
+/// Most bytes of a segment: those that a program can address.
+const MAX_SEGMENT: u64 = address_space::USER_VSPACE_TOP as u64;
 
 /// What is wrong with a program image.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -28,12 +30,16 @@ pub enum ElfProblem {
     Type(u16),
     #[error("damaged: {0}")]
     Damaged(String),
+    #[error("damaged: a segment of {1:#x} bytes at {0:#x}")]
+    SegmentSize(u64, u64),
     #[error("nothing to load")]
     Empty,
     #[error("segments at {0:#x} and {1:#x} share a page (link with -z separate-loadable-segments)")]
     SharedPage(u64, u64),
     #[error("the entry point {0:#x} is in no executable segment")]
     Entry(u64),
+    #[error("the entry point {0:#x} is not a multiple of 4")]
+    EntryAlignment(u64),
     #[error("no symbol '{0}'")]
     NoSymbol(String),
     #[error("symbol '{symbol}' has {size} bytes, {expected} are needed")]
@@ -169,8 +175,9 @@ impl Elf {
                 .data(endian, bytes)
                 .map_err(|()| fail(ElfProblem::Damaged("segment outside the file".into())))?;
             let (vaddr, memsz) = (p.p_vaddr(endian), p.p_memsz(endian));
-            if data.len() as u64 > memsz || vaddr.checked_add(memsz + PAGE).is_none() {
-                return Err(fail(ElfProblem::Damaged("segment sizes".into())));
+            let fits = memsz <= MAX_SEGMENT && vaddr.checked_add(memsz + PAGE).is_some();
+            if !fits || data.len() as u64 > memsz {
+                return Err(fail(ElfProblem::SegmentSize(vaddr, memsz)));
             }
             segments.push(Segment {
                 vaddr,
@@ -213,6 +220,9 @@ impl Elf {
         let entry = header.e_entry(endian);
         if !segments.iter().any(|s| s.execute && s.contains(entry, 4)) {
             return Err(fail(ElfProblem::Entry(entry)));
+        }
+        if !entry.is_multiple_of(4) {
+            return Err(fail(ElfProblem::EntryAlignment(entry)));
         }
         Ok(Elf {
             file: file.into(),

@@ -2,7 +2,7 @@
 //! Everything that can go wrong, each with its place and name.
 
 use crate::elf::ElfProblem;
-use crate::sdf::SdfError;
+use crate::sdf::{Place, SdfError};
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -33,8 +33,9 @@ pub enum Error {
     SameOutput(PathBuf),
     #[error("no SDK: give --sdk DIR or set MICROKIT_SDK")]
     NoSdk,
-    #[error("{what} '{name}' is in none of the search paths ({searched})")]
+    #[error("{place}{what} '{name}' is in none of the search paths ({searched})")]
     NotFound {
+        place: Place,
         what: String,
         name: String,
         searched: String,
@@ -48,7 +49,7 @@ pub enum Error {
     )]
     DoesNotFit {
         name: String,
-        count: u32,
+        count: u64,
         bytes: u64,
         needed: u64,
         free: u64,

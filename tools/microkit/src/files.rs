@@ -3,6 +3,7 @@
 //! system description.
 
 use crate::error::Error;
+use crate::sdf::Place;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,11 +44,11 @@ impl Files {
         }
     }
 
-    /// Finds and reads a file; `what` names its role in messages.
+    /// Finds and reads a file; `what` names its role in messages, `place` where it is asked for.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Read`].
-    pub fn find(&mut self, what: &str, name: &str) -> Result<File, Error> {
+    pub fn find(&mut self, place: &Place, what: &str, name: &str) -> Result<File, Error> {
         let path = self
             .paths
             .iter()
@@ -57,6 +58,7 @@ impl Files {
             let searched: Vec<_> = self.paths.iter().map(|p| p.display().to_string()).collect();
             let searched = searched.join(", ");
             return Err(Error::NotFound {
+                place: place.clone(),
                 what: what.into(),
                 name: name.into(),
                 searched,

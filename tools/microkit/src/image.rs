@@ -181,9 +181,9 @@ impl Layout {
             image[offset as usize..offset as usize + bytes.len()].copy_from_slice(bytes);
         };
         let mut kernel = kernel.clone();
-        if kernel_segment(&kernel)?.data.len() as u64
-            <= kernel.symbol(IMAGE_INFO_SYMBOL, 8)?.address - kernel_segment(&kernel)?.vaddr
-        {
+        let symbol = kernel.symbol(IMAGE_INFO_SYMBOL, 8)?;
+        let segment = &kernel.segments[kernel.segment_of(IMAGE_INFO_SYMBOL, symbol)?];
+        if segment.data.len() as u64 <= symbol.address - segment.vaddr {
             return Err(kernel.error(ElfProblem::KernelSymbol(IMAGE_INFO_SYMBOL.into())));
         }
         kernel.patch(IMAGE_INFO_SYMBOL, &(self.base + self.info).to_le_bytes())?;

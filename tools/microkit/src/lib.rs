@@ -157,6 +157,9 @@ pub fn build(request: &Request<'_>) -> Result<Output, Error> {
         .collect();
     let mut regions = regions::resolve(&system, &programs, &spaces, &mut files, board)?;
 
+    Memory::new(board, board.image_base, 0)
+        .check_frames(&regions::frames(&system, &programs, &regions))?;
+
     // The names of the variables decide what can be shared; their values are known later.
     programs.push(sdk.monitor.clone());
     let patches = |regions: &[regions::Region]| {
@@ -241,10 +244,10 @@ pub fn build(request: &Request<'_>) -> Result<Output, Error> {
 }
 
 fn load_program(files: &mut Files, pd: &sdf::ProtectionDomain) -> Result<Elf, Error> {
-    let found = files.find("program image", &pd.program)?;
+    let found = files.find(&pd.place, "program image", &pd.program)?;
     let mut elf = Elf::parse(&found.path.display().to_string(), &found.bytes)?;
     if let Some(path) = &pd.program_for_symbols {
-        let found = files.find("program image for symbols", path)?;
+        let found = files.find(&pd.place, "program image for symbols", path)?;
         elf.symbols = Elf::parse(&found.path.display().to_string(), &found.bytes)?.symbols;
     }
     Ok(elf)

@@ -6,7 +6,7 @@ use microkit_tool::elf::Elf;
 use microkit_tool::output::write_all;
 use microkit_tool::{
     Board, Config, DEFAULT_ROOT_CNODE_BITS, Error, Request, Sdk, build, files, pack_root_task,
-    read_kernel,
+    read_kernel, sdf,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,10 +63,19 @@ fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("microkit: {error}");
+            eprintln!("microkit: {}", one_line(&error.to_string()));
             ExitCode::FAILURE
         }
     }
+}
+
+/// A message may quote names from files: they break no line and write no control sequence.
+fn one_line(text: &str) -> String {
+    let quoted = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(quoted).collect()
 }
 
 /// Bytes in a size with M or G behind it.
@@ -100,17 +109,17 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     let Some(file) = &arguments.system else {
         return Ok(());
     };
-    let text = String::from_utf8_lossy(&files::read(file)?).into_owned();
+    let bytes = files::read(file)?;
     let output = build(&Request {
         file,
-        text: &text,
+        text: sdf::text(&file.display().to_string(), &bytes)?,
         search_path: &arguments.search_path,
         board: &board,
         config: &config,
         sdk: &Sdk::read(sdk, &board, &config)?,
     })?;
     for warning in &output.warnings {
-        eprintln!("microkit: warning: {warning}");
+        eprintln!("microkit: warning: {}", one_line(warning));
     }
     let mut list = vec![
         (arguments.output.as_path(), output.image.as_slice()),

@@ -4,6 +4,7 @@
 use crate::board::Board;
 use crate::capdl::lower::Creation;
 use crate::error::Error;
+use crate::image::MAX_ROOT_CNODE_BITS;
 use partita_abi::{ObjectType, address_space, limits};
 use partita_capdl::untyped::{Pool, PoolError, Step, Untyped};
 
@@ -99,6 +100,33 @@ impl Memory {
         None
     }
 
+    /// Refuses frames that are more than memory or the root task's slots can hold, before they are
+    /// listed one by one. Of each kind of frame: name, number, log2 of the bytes of one.
+    ///
+    /// # Errors
+    /// [`Error::DoesNotFit`], [`Error::TooManySlots`].
+    pub fn check_frames(&self, frames: &[(String, u64, u8)]) -> Result<(), Error> {
+        let needed: u64 = frames.iter().map(|(_, count, bits)| count << bits).sum();
+        let mut left = self.free_bytes();
+        for (name, count, bits) in frames {
+            left = left
+                .checked_sub(count << bits)
+                .ok_or_else(|| Error::DoesNotFit {
+                    name: name.clone(),
+                    count: *count,
+                    bytes: 1 << bits,
+                    needed,
+                    free: self.free_bytes(),
+                })?;
+        }
+        let slots = frames.iter().map(|(_, count, _)| count).sum();
+        let limit = 1 << MAX_ROOT_CNODE_BITS;
+        match slots > limit {
+            true => Err(Error::TooManySlots { slots, limit }),
+            false => Ok(()),
+        }
+    }
+
     /// The untyped capabilities that the kernel will hand out: aligned powers of two.
     pub fn untypeds(&self) -> Vec<Untyped> {
         let mut list = Vec::new();
@@ -160,7 +188,7 @@ impl Memory {
                 let batch = batch.map_err(|e| match e {
                     PoolError::Full => Error::DoesNotFit {
                         name: creation.name.clone(),
-                        count: left,
+                        count: left.into(),
                         bytes: 1 << bits,
                         needed: creations
                             .iter()

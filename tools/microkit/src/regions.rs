@@ -68,8 +68,13 @@ pub fn resolve(
     let mut regions = Vec::new();
     for (index, region) in system.regions.iter().enumerate() {
         let contents = match &region.prefill_path {
-            Some(path) if region.guest_image => Some(files.find("guest image", path)?.bytes),
-            Some(path) => Some(files.find("prefill file", path)?.bytes),
+            Some(path) => {
+                let what = match region.guest_image {
+                    true => "guest image",
+                    false => "prefill file",
+                };
+                Some(files.find(&region.place, what, path)?.bytes)
+            }
             None => region.text.clone(),
         };
         let length = contents.as_ref().map(|c| c.len() as u64);
@@ -140,6 +145,20 @@ fn image_page_bits(length: u64, vaddrs: u64) -> u8 {
         .into_iter()
         .find(|&bits| vaddrs.is_multiple_of(1 << bits) && length >= 1 << (bits - 1))
         .unwrap_or(SMALL)
+}
+
+/// Frames that come from free memory, wherever they lie: those of regions, and those of programs that
+/// are not in the file. Name, number, log2 of the bytes of one.
+pub fn frames(system: &System, programs: &[Elf], regions: &[Region]) -> Vec<(String, u64, u8)> {
+    let anywhere = |r: &&Region| r.used && r.paddr.is_none() && r.contents.is_none();
+    let of_regions = regions.iter().filter(anywhere);
+    let of_regions = of_regions.map(|r| (format!("mr_{}", r.name), r.pages(), r.page_bits));
+    let of_programs = system.pds.iter().zip(programs).map(|(pd, elf)| {
+        let segments = elf.segments.iter();
+        let pages = segments.map(|s| s.pages() - s.file_pages()).sum();
+        (format!("elf_{}", pd.name), pages, SMALL)
+    });
+    of_regions.chain(of_programs).collect()
 }
 
 fn names(value: SetVarValue, region: usize) -> bool {

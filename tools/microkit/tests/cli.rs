@@ -88,11 +88,12 @@ fn writes_image_report_and_capabilities() {
 #[test]
 fn fails_with_one_line_and_writes_nothing() {
     let setup = Setup::new("cli-fails");
+    let no_program = format!(
+        "microkit: {}:3:5: <protection_domain>: program image 'a.elf' is in none of the search paths",
+        hello()
+    );
     for (arguments, message) in [
-        (
-            vec![hello()],
-            "microkit: program image 'a.elf' is in none of the search paths",
-        ),
+        (vec![hello()], no_program.as_str()),
         (
             vec!["nofile.system".into()],
             "microkit: nofile.system: No such file",
@@ -117,6 +118,39 @@ fn fails_with_one_line_and_writes_nothing() {
         let text = String::from_utf8(done.stderr).unwrap();
         assert_eq!(done.status.code(), Some(1), "{text}");
         assert!(text.starts_with(message), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert_eq!(setup.written(), Vec::<String>::new());
+    }
+}
+
+/// Bytes that are no text are refused with their place, and quoted names break no line.
+#[test]
+fn odd_bytes_in_a_description() {
+    let setup = Setup::new("cli-bytes");
+    let file = setup
+        .fixtures
+        .folder()
+        .join("x.system")
+        .display()
+        .to_string();
+    for (bytes, message) in [
+        (&b"<system>\n <!-- \xc3\xa9 \xff -->"[..], "2:9: not UTF-8"),
+        (b"\xff\xfe<\0s\0", "1:1: not UTF-8"),
+        (b"", "1:1: not well-formed XML"),
+        (
+            b"<system><protection_domain name=\"a\"><program_image path=\"a&#10;&#9;b\"/>\
+              </protection_domain></system>",
+            "1:9: <protection_domain>: program image 'a\\n\\tb' is in none",
+        ),
+    ] {
+        setup.fixtures.put("x.system", bytes);
+        let done = setup.run(&[&file]);
+        let text = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{text}");
+        assert!(
+            text.starts_with(&format!("microkit: {file}:{message}")),
+            "{text}"
+        );
         assert_eq!(text.lines().count(), 1, "{text}");
         assert_eq!(setup.written(), Vec::<String>::new());
     }

@@ -2,7 +2,7 @@
 //! Typed access to the attributes of an element.
 
 use super::{Place, Problem, SdfError};
-use roxmltree::Node;
+use roxmltree::{Attribute, Node};
 use std::sync::Arc;
 
 /// An element, its place and the attributes it may have.
@@ -39,13 +39,14 @@ pub(super) fn place(file: &Arc<str>, node: Node<'_, '_>) -> Place {
 }
 
 impl<'a, 'i> Element<'a, 'i> {
-    /// Checks that the element has no attribute but those in `allowed`.
+    /// Checks that the element has no attribute but those in `allowed`, none of them of a namespace.
     pub fn new(file: &Arc<str>, node: Node<'a, 'i>, allowed: &[&str]) -> Result<Self, SdfError> {
         let element = Element {
             place: place(file, node),
             node,
         };
-        match node.attributes().find(|a| !allowed.contains(&a.name())) {
+        let known = |a: &Attribute<'_, '_>| a.namespace().is_none() && allowed.contains(&a.name());
+        match node.attributes().find(|a| !known(a)) {
             Some(a) => Err(element.error(Problem::UnknownAttribute(a.name().into()))),
             None => Ok(element),
         }

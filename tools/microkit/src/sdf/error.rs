@@ -44,6 +44,8 @@ pub struct SdfError {
 #[allow(missing_docs, reason = "each variant's text says what it means")]
 pub enum Problem {
     // Grammar.
+    #[error("not UTF-8")]
+    NotUtf8,
     #[error("not well-formed XML: {0}")]
     Xml(String),
     #[error("the root element must be <system>")]

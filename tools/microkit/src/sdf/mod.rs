@@ -13,7 +13,7 @@ mod parse_guest;
 pub use check::check;
 pub use error::{Place, Problem, SdfError};
 pub use guest::{Endpoint, Route, Target, Vcpu, VirtualMachine};
-pub use parse::parse;
+pub use parse::{parse, text};
 
 use partita_abi::CapRights;
 use partita_capdl::Trigger;

@@ -32,6 +32,26 @@ pub(super) struct Parser<'b> {
     pub(super) system: System,
 }
 
+/// The text of a system description. `file` is only used in messages.
+///
+/// # Errors
+/// [`Problem::NotUtf8`], with the place of the first byte that is not.
+pub fn text<'t>(file: &str, bytes: &'t [u8]) -> Result<&'t str, SdfError> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        SdfError {
+            place: Place {
+                file: file.into(),
+                row: before.matches('\n').count() as u32 + 1,
+                col: line.chars().count() as u32 + 1,
+                element: "".into(),
+            },
+            problem: Problem::NotUtf8,
+        }
+    })
+}
+
 /// Reads a system description. `file` is only used in messages.
 ///
 /// # Errors
