@@ -8,7 +8,7 @@ const FILE: u32 = 0o100_000;
 const LINK: u32 = 0o120_000;
 const CHARACTER: u32 = 0o020_000;
 
-/// An archive that grows. Everything in it belongs to root and has the time 0, so that the same
+/// An archive that grows. Names are bytes, as they are in Linux. Everything in it belongs to root and has the time 0, so that the same
 /// contents give the same bytes.
 #[derive(Default)]
 pub struct Archive {
@@ -18,23 +18,23 @@ pub struct Archive {
 
 impl Archive {
     /// Adds a folder. Folders come before what is in them; names have no leading slash.
-    pub fn folder(&mut self, name: &str) {
-        self.entry(name, DIRECTORY | 0o755, (0, 0), &[]);
+    pub fn folder(&mut self, name: impl AsRef<[u8]>) {
+        self.entry(name.as_ref(), DIRECTORY | 0o755, (0, 0), &[]);
     }
 
     /// Adds a file. `mode`: its permission bits.
-    pub fn file(&mut self, name: &str, mode: u32, contents: &[u8]) {
-        self.entry(name, FILE | (mode & 0o7777), (0, 0), contents);
+    pub fn file(&mut self, name: impl AsRef<[u8]>, mode: u32, contents: &[u8]) {
+        self.entry(name.as_ref(), FILE | (mode & 0o7777), (0, 0), contents);
     }
 
     /// Adds a symbolic link.
-    pub fn link(&mut self, name: &str, target: &str) {
-        self.entry(name, LINK | 0o777, (0, 0), target.as_bytes());
+    pub fn link(&mut self, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) {
+        self.entry(name.as_ref(), LINK | 0o777, (0, 0), target.as_ref());
     }
 
     /// Adds a character device.
     pub fn device(&mut self, name: &str, major: u32, minor: u32) {
-        self.entry(name, CHARACTER | 0o600, (major, minor), &[]);
+        self.entry(name.as_bytes(), CHARACTER | 0o600, (major, minor), &[]);
     }
 
     /// Bytes so far.
@@ -44,13 +44,13 @@ impl Archive {
 
     /// The whole archive, with its end mark.
     pub fn finish(mut self) -> Vec<u8> {
-        self.entry("TRAILER!!!", 0, (0, 0), &[]);
+        self.entry(b"TRAILER!!!", 0, (0, 0), &[]);
         self.bytes
     }
 
     /// A header of 13 numbers of eight hexadecimal digits, the name with a NUL, the contents; name
     /// and contents end at a multiple of four bytes.
-    fn entry(&mut self, name: &str, mode: u32, device: (u32, u32), contents: &[u8]) {
+    fn entry(&mut self, name: &[u8], mode: u32, device: (u32, u32), contents: &[u8]) {
         self.entries += 1;
         // Files of 4 GiB and more do not fit in an image by far: the caller bounds the archive.
         let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -74,7 +74,7 @@ impl Archive {
             self.bytes
                 .extend_from_slice(format!("{field:08x}").as_bytes());
         }
-        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(name);
         self.bytes.push(0);
         self.pad();
         self.bytes.extend_from_slice(contents);

@@ -7,8 +7,9 @@ use super::packages::GuestFile;
 use super::parser;
 use crate::error::{At, Error, Result, read_bytes};
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Largest archive, bytes: it shares an image of 128 MiB with the guest's kernel.
 const LIMIT: usize = 72 << 20;
@@ -56,7 +57,20 @@ pub fn make(
             let why = format!("--share {}: no such folder", folder.display());
             return Err(Error::Usage(why));
         }
-        add_folder(&mut archive, folder, SHARE, folder)?;
+        let mut left_out = Vec::new();
+        add_folder(
+            &mut archive,
+            folder,
+            SHARE.as_bytes(),
+            folder,
+            &mut left_out,
+        )?;
+        for path in left_out {
+            eprintln!(
+                "--share: {} is left out: no file, folder or link",
+                path.display()
+            );
+        }
     }
     Ok(archive.finish())
 }
@@ -103,8 +117,14 @@ fn script(has_command: bool) -> String {
     )
 }
 
-/// Adds a folder and all below it; other things than files, folders and links are left out.
-fn add_folder(archive: &mut Archive, folder: &Path, name: &str, top: &Path) -> Result<()> {
+/// Adds a folder and all below it; other things than files, folders and links are left out, and named.
+fn add_folder(
+    archive: &mut Archive,
+    folder: &Path,
+    name: &[u8],
+    top: &Path,
+    left_out: &mut Vec<PathBuf>,
+) -> Result<()> {
     archive.folder(name);
     let mut entries = std::fs::read_dir(folder)
         .and_then(Iterator::collect::<std::io::Result<Vec<_>>>)
@@ -113,13 +133,13 @@ fn add_folder(archive: &mut Archive, folder: &Path, name: &str, top: &Path) -> R
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
-        let named = format!("{name}/{}", entry.file_name().to_string_lossy());
+        let named = [name, b"/", entry.file_name().as_bytes()].concat();
         let kind = entry.file_type().at(&path)?;
         if kind.is_dir() {
-            add_folder(archive, &path, &named, top)?;
+            add_folder(archive, &path, &named, top, left_out)?;
         } else if kind.is_symlink() {
             let target = std::fs::read_link(&path).at(&path)?;
-            archive.link(&named, &target.to_string_lossy());
+            archive.link(&named, target.as_os_str().as_bytes());
         } else if kind.is_file() {
             let metadata = entry.metadata().at(&path)?;
             let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
@@ -134,6 +154,8 @@ fn add_folder(archive: &mut Archive, folder: &Path, name: &str, top: &Path) -> R
             }
             let contents = read_bytes(&path)?;
             archive.file(&named, metadata.permissions().mode(), &contents);
+        } else {
+            left_out.push(path);
         }
     }
     Ok(())
@@ -144,8 +166,9 @@ mod tests {
     use super::*;
     use crate::error::{make_folder, write};
 
-    fn holds(archive: &[u8], text: &str) -> bool {
-        archive.windows(text.len()).any(|w| w == text.as_bytes())
+    fn holds(archive: &[u8], text: impl AsRef<[u8]>) -> bool {
+        let text = text.as_ref();
+        archive.windows(text.len()).any(|w| w == text)
     }
 
     #[test]
@@ -185,5 +208,38 @@ mod tests {
         assert!(holds(&archive, "share/link\0"));
         let missing = make(b"program", None, Some(&folder), &[]).unwrap_err();
         assert!(missing.to_string().ends_with("no such folder"), "{missing}");
+    }
+
+    /// Names are bytes; a link is copied as it is, wherever it leads; a socket is named and left out.
+    #[test]
+    fn odd_names_links_and_sockets_in_a_shared_folder() {
+        let folder = std::env::temp_dir().join(format!("xtask-odd-{}", std::process::id()));
+        make_folder(&folder).unwrap();
+        let odd = std::ffi::OsStr::from_bytes(b"caf\xe9 'a\nb");
+        write(&folder.join(odd), "odd contents").unwrap();
+        std::os::unix::fs::symlink(odd, folder.join("to-odd")).unwrap();
+        std::os::unix::fs::symlink("..", folder.join("loop")).unwrap();
+        std::os::unix::fs::symlink("/no/such", folder.join("dangling")).unwrap();
+        let socket = folder.join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let (mut archive, mut left_out) = (Archive::default(), Vec::new());
+        let added = add_folder(&mut archive, &folder, b"share", &folder, &mut left_out);
+        drop(listener);
+        std::fs::remove_dir_all(&folder).unwrap();
+        added.unwrap();
+        assert_eq!(left_out, [socket]);
+        let archive = archive.finish();
+        assert!(holds(&archive, b"share/caf\xe9 'a\nb\0"));
+        assert!(holds(&archive, b"share/to-odd\0"));
+        assert_eq!(
+            archive.windows(4).filter(|w| *w == b"caf\xe9").count(),
+            2,
+            "the name and the link's target"
+        );
+        for (name, target) in [("loop", ".."), ("dangling", "/no/such")] {
+            assert!(holds(&archive, format!("share/{name}\0")));
+            assert!(holds(&archive, target));
+        }
+        assert!(!holds(&archive, "share/socket"));
     }
 }

@@ -4,6 +4,7 @@
 //! reader's page and views of their own.
 
 use super::xml::{Edits, enlarge, find, hex, machines, number, parse};
+use partita_abi::limits;
 use partita_guest_protocol::{channel, layout, symbol};
 use roxmltree::{Document, Node};
 use std::fmt::Write;
@@ -43,6 +44,13 @@ pub(super) fn populate(text: &str, count: u64, cores: u64) -> Result<String> {
             on = (0..cores).collect();
             Servers::of(vm)?.instances(text, cores, &mut edits)?;
         }
+        let most = most_processors(on.len() as u64);
+        if count > most {
+            let cores = on.len();
+            return Err(format!(
+                "{count} processors: at most {most} with servers on {cores} of the cores"
+            ));
+        }
         let mut elements = String::new();
         for (id, core) in (0..count).zip(on.iter().cycle()) {
             let _ = match core {
@@ -55,6 +63,15 @@ pub(super) fn populate(text: &str, count: u64, cores: u64) -> Result<String> {
     }
     // Copies of elements have been made of the text as it was.
     widen_views(&edits.apply(text), count)
+}
+
+/// Processors that a guest can have whose servers have so many instances. An instance of `vpa` has a
+/// view to look at an area and three for each processor, in slots below those of the VCPU objects; the
+/// kernel has room for so many views of all instances and one of `vcpu`.
+fn most_processors(instances: u64) -> u64 {
+    let slots = (symbol::VCPU_SLOT - symbol::VIEW_SLOT) as u64;
+    let views = (limits::GSPACE_VIEWS as u64 - 1) / instances.max(1);
+    (slots.min(views).max(1) - 1) / 3
 }
 
 fn core_of(node: &Node) -> Result<u64> {
@@ -419,5 +436,27 @@ mod tests {
     fn what_can_not_be_done_is_said() {
         assert!(populate(LINUX, 8, 5).unwrap_err().contains("4 cores"));
         assert!(populate("<system><virtual_machine/></system>", 1, 1).is_err());
+        for (cores, most) in [(1, 14), (2, 10), (3, 6), (4, 4)] {
+            let text = populate(LINUX, most, cores).unwrap();
+            let document = parse(&text).unwrap();
+            let counts = document
+                .descendants()
+                .filter(|n| n.has_tag_name("cap_gspace_view"))
+                .map(|n| {
+                    n.attribute("count")
+                        .map_or(1, |count| number(count).unwrap())
+                });
+            let counts: Vec<u64> = counts.collect();
+            assert_eq!(counts.len() as u64, cores + 1);
+            let (largest, sum) = (counts.iter().max().unwrap(), counts.iter().sum::<u64>());
+            let fits = |more| {
+                let slots = symbol::VIEW_SLOT as u64 + largest + more <= symbol::VCPU_SLOT as u64;
+                slots && sum + cores * more <= limits::GSPACE_VIEWS as u64
+            };
+            // One processor more has three views at each instance.
+            assert!(fits(0) && !fits(3), "{counts:?}");
+            let error = populate(LINUX, most + 1, cores).unwrap_err();
+            assert!(error.contains(&format!("at most {most} ")), "{error}");
+        }
     }
 }
