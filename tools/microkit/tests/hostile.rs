@@ -325,3 +325,30 @@ fn a_kernel_without_its_variable() {
         assert!(error.to_string().contains(message), "{error}");
     }
 }
+
+#[test]
+fn programs_without_what_they_need() {
+    let fixtures = Fixtures::new("needs");
+    let text = "<system><protection_domain name=\"a\"><program_image path=\"x.elf\"/>\
+                </protection_domain></system>";
+    let mut empty = pd();
+    empty.loads.iter_mut().for_each(|load| {
+        load.memsz = 0;
+        load.data.clear();
+    });
+    let mut elsewhere = pd();
+    elsewhere.symbols[0].1 = 0x100_0000;
+    for (program, message) in [
+        (empty, "x.elf: nothing to load"),
+        (elsewhere, "x.elf: symbol 'microkit_name' is in no segment"),
+    ] {
+        fixtures.put("x.elf", &program.bytes());
+        assert_eq!(fixtures.build("x.system", text).unwrap_err(), message);
+    }
+    let board = Board::find("qemu_powernv9").unwrap();
+    let kernel = pd().elf("kernel.elf");
+    let root = pd().elf("root.elf");
+    let error = pack_root_task(&kernel, &root, &board, 12, &[], &[], &[]).unwrap_err();
+    let expected = "kernel.elf: one loadable segment at file offset 0 is needed, there are 2";
+    assert_eq!(error.to_string(), expected);
+}
