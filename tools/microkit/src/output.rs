@@ -27,13 +27,22 @@ fn is_special(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
 }
 
+/// The file that a path names, however it is spelt; the last part may be one that does not exist yet.
+fn identity(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.into());
+    folder.join(path.file_name().unwrap_or_default())
+}
+
 /// Refuses what would fail after the first file is in its place.
 fn check(list: &[Output<'_>]) -> Result<(), Error> {
     for (i, (path, _)) in list.iter().enumerate() {
         if path.is_dir() {
             return Err(failed(path, ErrorKind::IsADirectory.into()));
         }
-        if list[..i].iter().any(|(other, _)| other == path) && !is_special(path) {
+        let same = |(other, _): &Output<'_>| identity(other) == identity(path);
+        if list[..i].iter().any(same) && !is_special(path) {
             return Err(Error::SameOutput((*path).into()));
         }
     }

@@ -175,6 +175,10 @@ fn a_failure_leaves_earlier_output_alone() {
             "microkit: loader.img: named for two outputs",
         ),
         (
+            ["-r", "./folder/../loader.img"],
+            "microkit: ./folder/../loader.img: named for two outputs",
+        ),
+        (
             ["--capdl", "report.txt"],
             "microkit: report.txt: named for two outputs",
         ),
