@@ -3,6 +3,7 @@
 
 use crate::error::Error;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 const BOARDS: [(&str, &str); 2] = [
     (
@@ -60,8 +61,20 @@ pub struct Config {
     pub benchmark: bool,
 }
 
-fn names(table: &[(&str, &str)]) -> String {
-    table.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ")
+/// The file of this name in a table; `unknown` makes an error of the name and those that exist.
+fn find<T: DeserializeOwned>(
+    table: &[(&str, &str)],
+    name: &str,
+    unknown: fn(String, String) -> Error,
+) -> Result<T, Error> {
+    let Some((_, text)) = table.iter().find(|(n, _)| *n == name) else {
+        let known: Vec<_> = table.iter().map(|(n, _)| *n).collect();
+        return Err(unknown(name.into(), known.join(", ")));
+    };
+    toml::from_str(text).map_err(|source| Error::Config {
+        name: name.into(),
+        source,
+    })
 }
 
 impl Board {
@@ -70,17 +83,9 @@ impl Board {
     /// # Errors
     /// [`Error::UnknownBoard`], which lists those that exist.
     pub fn find(name: &str) -> Result<Board, Error> {
-        let (_, text) =
-            BOARDS
-                .iter()
-                .find(|(n, _)| *n == name)
-                .ok_or_else(|| Error::UnknownBoard {
-                    name: name.into(),
-                    known: names(&BOARDS),
-                })?;
-        toml::from_str(text).map_err(|source| Error::Config {
-            name: name.into(),
-            source,
+        find(&BOARDS, name, |name, known| Error::UnknownBoard {
+            name,
+            known,
         })
     }
 
@@ -114,17 +119,9 @@ impl Config {
     /// # Errors
     /// [`Error::UnknownConfig`], which lists those that exist.
     pub fn find(name: &str) -> Result<Config, Error> {
-        let (_, text) =
-            CONFIGS
-                .iter()
-                .find(|(n, _)| *n == name)
-                .ok_or_else(|| Error::UnknownConfig {
-                    name: name.into(),
-                    known: names(&CONFIGS),
-                })?;
-        toml::from_str(text).map_err(|source| Error::Config {
-            name: name.into(),
-            source,
+        find(&CONFIGS, name, |name, known| Error::UnknownConfig {
+            name,
+            known,
         })
     }
 }

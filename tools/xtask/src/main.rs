@@ -117,7 +117,7 @@ struct TestArgs {
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
 struct BenchArgs {
-    /// Rows; all if none is named.
+    /// Rows, groups, or beginnings of rows such as `h-*`; all rows if none is named.
     name: Vec<String>,
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]

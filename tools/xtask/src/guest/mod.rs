@@ -67,7 +67,7 @@ pub struct Options {
     /// Programs of a Debian package for the guest; may be repeated.
     #[arg(long, value_name = "PACKAGE", conflicts_with = "guest_initrd")]
     guest_package: Vec<String>,
-    /// Copy a folder to /share of the guest.
+    /// Copy a folder's files, folders and links to /share of the guest.
     #[arg(long, value_name = "FOLDER")]
     share: Option<PathBuf>,
 }
