@@ -329,10 +329,14 @@ fn build_systems(workspace: &Workspace, args: &BuildArgs, download: bool) -> Res
     } else {
         args.system.clone()
     };
+    // A wrong name is said before anything is compiled.
+    let systems = names
+        .iter()
+        .map(|name| system::System::find(workspace, name))
+        .collect::<Result<Vec<_>>>()?;
     let mut builder = build::Builder::new(workspace);
     builder.sdk(&variant)?;
-    for name in &names {
-        let system = system::System::find(workspace, name)?;
+    for system in systems {
         let system = guest::prepare(
             workspace,
             system,

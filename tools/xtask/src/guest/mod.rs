@@ -40,7 +40,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["exec", "share"])]
     guest_initrd: Option<PathBuf>,
     /// More for the guest's command line.
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = line)]
     guest_append: Option<String>,
     /// The guest's memory, such as 512M or 3G: a multiple of 16 MiB. The machine gets more of it if
     /// the guest needs that, unless `--memory` says how much.
@@ -106,6 +106,14 @@ impl Options {
             || !self.exec.is_empty()
             || self.share.is_some()
             || !self.guest_package.is_empty()
+    }
+}
+
+/// Text for a command line: control characters do not belong there, and XML cannot hold most of them.
+fn line(text: &str) -> std::result::Result<String, String> {
+    match text.chars().any(char::is_control) {
+        true => Err("no control characters".into()),
+        false => Ok(text.into()),
     }
 }
 
@@ -407,6 +415,14 @@ mod tests {
         }
         for wrong in [&b""[..], b"\x7fEL", b"bzImage"] {
             assert!(check_kernel(wrong).unwrap_err().contains("no ELF file"));
+        }
+    }
+
+    #[test]
+    fn command_lines_have_no_control_characters() {
+        assert_eq!(line("quiet a=\"b\" é"), Ok("quiet a=\"b\" é".into()));
+        for wrong in ["a\nb", "\u{1}", "a\tb", "\u{7f}"] {
+            assert!(line(wrong).is_err(), "{wrong:?}");
         }
     }
 
