@@ -4,14 +4,14 @@
 use crate::rig::Rig;
 use partita_abi::{CapRights, ObjectType, address_space, limits};
 use partita_kernel_core::cap::{Cap, Frame, Mapping, View, Zombie};
-use partita_kernel_core::gspace::{GPageTable, GSpace};
+use partita_kernel_core::gspace::{GPageTable, GSpace, TAKEN_AWAY};
 use partita_kernel_core::machine::Machine;
 use partita_kernel_core::object::{
     Endpoint, EndpointState, Link, Notification, NotificationState, Ref, Reply, SchedContext, Slot,
     TCB_SLOTS, Tcb, ThreadState, Timer, tcb_slot, thread_kind,
 };
 use partita_kernel_core::queue::{Queue, Queued};
-use partita_kernel_core::vcpu::Vcpu;
+use partita_kernel_core::vcpu::{Vcpu, rest};
 use std::collections::{BTreeMap, BTreeSet};
 
 const FLAGS: u64 = 31;
@@ -34,6 +34,7 @@ pub struct World {
     pub contexts: BTreeSet<u64>,
     pub timers: BTreeSet<u64>,
     pub vspaces: BTreeSet<u64>,
+    pub vcpus: BTreeSet<u64>,
     pub gspaces: BTreeSet<u64>,
 }
 
@@ -112,6 +113,7 @@ pub fn explore(rig: &Rig) -> World {
                 todo.push(std::ptr::from_ref(&timer.notification) as u64);
             }
             Cap::VCpu { vcpu: v, .. } => {
+                w.vcpus.insert(v.addr());
                 // The one that it sleeps by.
                 let vcpu: &Vcpu = rig.m.object(v.addr());
                 w.timers.insert(std::ptr::from_ref(&vcpu.timer) as u64);
@@ -154,6 +156,7 @@ pub fn check(rig: &Rig) {
     contexts(rig, &w);
     address_spaces(rig, &w);
     guest_memory(rig, &w);
+    processors(rig, &w);
 }
 
 fn derivation(rig: &Rig, w: &World) {
@@ -862,6 +865,75 @@ fn guest_memory(rig: &Rig, w: &World) {
                     word => page_at(word & ADDR & !0xfff, gpa),
                 }
             }
+        }
+    }
+}
+
+/// Real address of a guest's page.
+fn guest_page(rig: &Rig, g: &GSpace, gpa: u64) -> Option<u64> {
+    let mut table = g.tables[(gpa >> 30) as usize].get()?;
+    let mut word =
+        rig.m.object::<GPageTable>(table.addr()).leaves[(gpa >> 21) as usize & 511].get();
+    if word & GUEST_TABLE != 0 {
+        table = Ref::new(word & ADDR & !0xfff)?;
+        word = rig.m.object::<GPageTable>(table.addr()).leaves[(gpa >> 12) as usize & 511].get();
+    }
+    (word != 0).then_some(word & ADDR & !0xfff)
+}
+
+/// A VCPU, its thread and its guest know each other; it sleeps only if its thread rests, and counts only in a page that a
+/// view holds.
+fn processors(rig: &Rig, w: &World) {
+    for &addr in &w.vcpus {
+        let v: &Vcpu = rig.m.object(addr);
+        let guest = addr_of(&v.gspace);
+        assert_eq!(
+            v.tcb.is_none(),
+            guest.is_none(),
+            "VCPU {addr:#x} is half bound"
+        );
+        if let Some(t) = addr_of(&v.tcb) {
+            assert!(w.threads.contains(&t), "VCPU {addr:#x} has a dead thread");
+            let t = thread(rig, t);
+            assert_eq!((t.vcpu.get(), t.kind.get()), (addr, thread_kind::VCPU));
+            let inactive = t.state.get() == ThreadState::Inactive as u64;
+            assert!(
+                inactive || v.rest.get() == rest::NONE,
+                "VCPU {addr:#x} rests"
+            );
+        }
+        if v.timer.armed.get() != 0 {
+            assert_eq!(v.rest.get(), rest::IDLE, "VCPU {addr:#x} would wake");
+        }
+        for slot in &v.routes {
+            let cap = slot.cap();
+            assert!(cap.is_null() || matches!(cap, Cap::Endpoint { .. }));
+        }
+        let counter = v.dispatch_counter.get();
+        if counter != 0 {
+            let g: &GSpace = rig.m.object(guest.expect("a counter without a guest"));
+            let shown = g.views.iter().any(|view| {
+                view.place.get() == v.dispatch_counter_view.get()
+                    && view.gpa.get() != TAKEN_AWAY
+                    && guest_page(rig, g, view.gpa.get()) == Some(counter & !0xfff)
+            });
+            assert!(shown, "VCPU {addr:#x} counts in a page that nothing holds");
+        }
+    }
+    for &t in &w.threads {
+        let t = thread(rig, t);
+        let vcpu = t.vcpu.get();
+        assert_eq!(vcpu != 0, t.kind.get() == thread_kind::VCPU);
+        assert!(vcpu == 0 || w.vcpus.contains(&vcpu), "a dead VCPU");
+    }
+    for &addr in &w.gspaces {
+        let g: &GSpace = rig.m.object(addr);
+        let mut next = addr_of(&g.vcpus);
+        while let Some(at) = next {
+            assert!(w.vcpus.contains(&at), "GSpace {addr:#x} has a dead VCPU");
+            let v: &Vcpu = rig.m.object(at);
+            assert_eq!(addr_of(&v.gspace), Some(addr));
+            next = addr_of(&v.next);
         }
     }
 }

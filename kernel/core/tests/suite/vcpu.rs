@@ -2,6 +2,7 @@
 //! Guests' processors: pausing, stopping, sleeping, injected interrupts, `Entry` exits, the dispatch
 //! counter.
 
+mod life;
 mod registers;
 
 use crate::rig::{Rig, Thread};
