@@ -91,7 +91,8 @@ impl Memslots {
         while done < bytes {
             let words = [source as u64, offset + done, gpa + done, bytes - done];
             let (label, [copied, ..]) = call(channel::MEMSLOTS, memslots::LOAD, words);
-            if label != memslots::READY || copied == 0 {
+            // What it says is not added up before it is looked at.
+            if label != memslots::READY || copied == 0 || copied > bytes - done {
                 return Self::failed("load", label, gpa + done);
             }
             done += copied;
