@@ -8,8 +8,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Alignment of every area in bytes: a line of the L1 cache.
 pub const ALIGN: u64 = 128;
-/// An area may not cross a page of this many bytes.
-pub const CROSSING: u64 = 4096;
 /// Least length of a VPA.
 pub const VPA_SIZE: usize = 640;
 /// Least length of an SLB shadow buffer.

@@ -11,8 +11,9 @@ use partita_papr::{Gfn, Ptex, protection};
 impl<T: Table, P: Pages> Hpt<'_, T, P> {
     /// Reports every page of `range` that has changed since the last call, as (first page, number
     /// of pages), and clears C in the real entries and the chains. The guest's view keeps its C.
-    /// A page may be reported without cause, never missed. Stops after about [`BATCH`] changed
-    /// entries or [`SCAN`] pages.
+    /// A page may be reported without cause, never missed. Stops after the page with which
+    /// [`BATCH`] entries have changed, or after [`SCAN`] pages: the entries of one page are gone
+    /// through in one call, however many the guest has made.
     ///
     /// `stopped` says that no vCPU runs: then writable entries without C are invalidated too,
     /// because a processor may not have written its C back yet.
