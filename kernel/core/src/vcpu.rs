@@ -120,8 +120,6 @@ pub struct Vcpu {
     pub gspace: Link<GSpace>,
     /// Next VCPU of the same GSpace.
     pub next: Link<Vcpu>,
-    /// Number that messages carry.
-    pub id: Cell<u64>,
     /// LPID, from the GSpace.
     pub lpid: Cell<u64>,
     /// LPCR to run with.
@@ -446,7 +444,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
     }
 
     fn bind_vcpu(&self, r: Ref<Vcpu>, args: &Args) -> Outcome {
-        let id = self.arg(args, 0)?;
+        // Messages carry the number in the badges of routes; the argument is part of the message all the same.
+        let _id = self.arg(args, 0)?;
         let (Cap::Thread(t), Cap::GSpace(g)) = (self.cap_arg(args, 0)?.1, self.cap_arg(args, 1)?.1)
         else {
             return Err(SysError::InvalidCapability(1).into());
@@ -462,7 +461,6 @@ impl<'k, M: Machine> Kernel<'k, M> {
         if self.vcpus(g).count() >= limits::GSPACE_VCPUS {
             return Err(SysError::NotEnoughMemory(0).into());
         }
-        v.id.set(id);
         v.tcb.set(Some(t));
         v.gspace.set(Some(g));
         v.lpid.set(self.at(g).lpid.get());
