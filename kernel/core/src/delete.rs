@@ -204,6 +204,9 @@ impl<M: Machine> Kernel<'_, M> {
         self.make_unready(t);
         self.set_state(t, ThreadState::Inactive);
         self.at(t).fault_label.set(0);
+        if let Some(v) = self.vcpu_of(t) {
+            self.end_sleep(v);
+        }
         self.give_back_time(t);
     }
 }

@@ -862,6 +862,17 @@ impl<'k, M: Machine> Kernel<'k, M> {
         self.run_vcpu(t);
     }
 
+    /// The thread of a vCPU is stopped by its own capability: nothing wakes it but that.
+    pub(crate) fn end_sleep(&self, r: Ref<Vcpu>) {
+        let v = self.at(r);
+        if v.rest.get() == rest::IDLE
+            && let Some(timer) = self.m.address_of(&v.timer)
+        {
+            self.disarm(timer);
+            v.rest.set(rest::NONE);
+        }
+    }
+
     /// The thread of a vCPU is started by its own capability: what the vCPU rested for is over. A rest
     /// is only ever that of an inactive thread.
     pub(crate) fn restart_vcpu(&self, r: Ref<Vcpu>) {

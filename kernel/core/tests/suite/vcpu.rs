@@ -1012,6 +1012,26 @@ fn vcpu0132_time_forgets_a_vcpu_that_is_gone() {
     }
 }
 
+/// Else a guest that is taken down while it sleeps would wake by itself.
+#[test]
+fn vcpu0134_a_suspended_sleeper_does_not_wake() {
+    let g = Guest::running();
+    g.expires().set(g.rig.m.now() + 1_000_000);
+    g.cede();
+    assert_eq!(g.state(), S::Inactive);
+    g.rig.ok(g.tcb, L::TCBSuspend, &[], &[]);
+    g.rig.advance_us(10_000);
+    g.invoke(L::VCPUSetInterruptLine, &[1]);
+    assert_eq!(g.state(), S::Inactive);
+    crate::invariants::check(&g.rig);
+    // Its registers can be written, and it goes on there when it is resumed.
+    g.invoke(L::VCPUSetInterruptLine, &[0]);
+    g.invoke(L::VCPUWriteRegisters, &[register::PC as u64, 1, 0x4000]);
+    g.rig.ok(g.tcb, L::TCBResume, &[], &[]);
+    g.run();
+    assert_eq!((g.state(), g.register_pc()), (S::Restart, 0x4000));
+}
+
 /// The kernel counts with ordinary loads and stores, which a device need not bear.
 #[test]
 fn vcpu0133_no_counter_in_a_device() {
