@@ -825,7 +825,12 @@ impl<'k, M: Machine> Kernel<'k, M> {
         v.slept.set(1);
         self.set_state(t, ThreadState::Inactive);
         self.settle_pause(v);
+        self.wake_by_decrementer(v);
+    }
+
+    fn wake_by_decrementer(&self, v: &Vcpu) {
         if let Some(timer) = self.m.address_of(&v.timer) {
+            self.disarm(timer);
             self.arm(timer, v.spr[register::DEC_EXPIRES - register::SRR0].get());
         }
     }
@@ -962,7 +967,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
         match v.rest.get() {
             // Idle stays idle; what came meanwhile wakes it.
             rest::IDLE if !paused => v.latch.set(1),
-            rest::IDLE if !self.has_event(v) => {}
+            // The decrementer may have been written.
+            rest::IDLE if !self.has_event(v) => self.wake_by_decrementer(v),
             rest::NONE if !paused => v.latch.set(1),
             _ => self.end_rest(v, t),
         }

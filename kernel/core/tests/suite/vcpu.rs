@@ -1012,6 +1012,26 @@ fn vcpu0132_time_forgets_a_vcpu_that_is_gone() {
     }
 }
 
+/// Its decrementer may be set while it is paused.
+#[test]
+fn vcpu0135_a_sleeper_wakes_by_the_decrementer_that_it_has() {
+    for (before, after) in [(u64::MAX, 1_000), (1_000, u64::MAX)] {
+        let g = Guest::running();
+        let start = g.rig.m.now();
+        g.expires().set(start.saturating_add(before));
+        g.cede();
+        assert_eq!(g.invoke(L::VCPUPause, &[]), [1]);
+        let expires = start.saturating_add(after);
+        let words = [register::DEC_EXPIRES as u64, 1, expires];
+        g.invoke(L::VCPUWriteRegisters, &words);
+        g.invoke(L::VCPUResume, &[]);
+        assert_eq!(g.state(), S::Inactive);
+        g.rig.advance_us(100);
+        assert_eq!(g.state() == S::Inactive, after == u64::MAX);
+        crate::invariants::check(&g.rig);
+    }
+}
+
 /// Else a guest that is taken down while it sleeps would wake by itself.
 #[test]
 fn vcpu0134_a_suspended_sleeper_does_not_wake() {
