@@ -46,13 +46,13 @@ pub(crate) enum Refusal {
 }
 
 impl NewEntry {
-    /// dw0 and dw1 for the kernel: memory is coherent, R and C only as far as the page carries
-    /// them already.
+    /// dw0 and dw1 for the kernel: memory is coherent; of R and C, what the guest set as far as the page carries
+    /// it already (`rc`; H_ENTER step 10).
     #[inline(always)]
     pub(crate) fn real(&self, rc: u64) -> (u64, u64) {
         (
             self.v | VALID,
-            (self.r & !(R | C | WIMG | NOT_GUEST)) | M | rc,
+            (self.r & (!(R | C | WIMG | NOT_GUEST) | rc)) | M,
         )
     }
 }

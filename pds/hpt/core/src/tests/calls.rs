@@ -199,12 +199,16 @@ fn s4_5_s4_11_rc_goes_to_the_page() {
             memory.rmap[9].load(Ordering::Relaxed) >> 32 & (R | C),
             R | C
         );
-        enter(hpt, 8, V, 0x9000 | 2);
-        assert_eq!(
-            memory.real[8].dw1() & (R | C),
-            R | C,
-            "set as far as the page carries them"
-        );
+        // In a new entry, what the guest set, as far as the page carries it.
+        for (entry, set, page, real) in [
+            (8, R | C, 0x9000, R | C),
+            (9, R, 0x9000, R),
+            (10, 0, 0x9000, 0),
+            (11, R | C, 0xa000, 0),
+        ] {
+            enter(hpt, entry, V, page | set | 2);
+            assert_eq!(memory.real[entry as usize].dw1() & (R | C), real, "{entry}");
+        }
     });
 }
 
