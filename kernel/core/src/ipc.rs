@@ -539,6 +539,7 @@ impl<M: Machine> Kernel<'_, M> {
         self.cancel_ipc(t, true);
         if faulted {
             // Its fault has no handler any more: the thread stays where it is.
+            self.give_back_time(t);
             return;
         }
         self.set_state(t, ThreadState::Restart);

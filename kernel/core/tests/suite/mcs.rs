@@ -5,7 +5,7 @@
 use crate::invariants::check;
 use crate::mock::TICKS_PER_US;
 use crate::rig::{EMPTY, Rig, Thread};
-use partita_abi::{InvocationLabel as L, ObjectType, init_cnode, limits, syscall};
+use partita_abi::{FaultLabel, InvocationLabel as L, ObjectType, init_cnode, limits, syscall};
 use partita_kernel_core::object::ThreadState as S;
 use proptest::prelude::*;
 
@@ -502,6 +502,35 @@ fn a_yield_forgives_no_overrun() {
         2_000 * TICKS_PER_US as i64
     );
     check(&rig);
+}
+
+/// A server whose caller gave up finishes on the caller's time; if it faults and its handler goes, it has nothing to do.
+#[test]
+fn a_fault_without_a_handler_any_more_gives_time_back() {
+    let rig = Rig::new();
+    let (ep, handler) = (
+        rig.make(ObjectType::Endpoint),
+        rig.make(ObjectType::Endpoint),
+    );
+    let server = rig.thread(200);
+    let caps = [handler, ROOT, init_cnode::VSPACE as u64];
+    rig.ok(server.tcb, L::TCBSetSpace, &[0, 0], &caps);
+    rig.recv(server.t, ep, server.reply);
+    rig.ok(server.sc, L::SchedContextUnbind, &[], &[]);
+    let client = rig.thread(100);
+    rig.call_ep(client.t, ep, &[]);
+    rig.ok(client.tcb, L::TCBSuspend, &[], &[]);
+    assert!(has(&rig, &server, &client));
+    rig.run_as(server.t);
+    let k = rig.k();
+    k.fault(FaultLabel::VMFault, &[0, 0, 0, 0]);
+    k.finish();
+    assert_eq!(rig.state(server.t), S::BlockedOnSend);
+    rig.revoke(handler);
+    rig.delete(handler);
+    assert_eq!(rig.state(server.t), S::Inactive);
+    check(&rig);
+    assert!(has(&rig, &client, &client));
 }
 
 #[test]
