@@ -159,6 +159,10 @@ pub(crate) fn mask_rights(cap: Cap, rights: CapRights) -> Cap {
             rights: f.rights.intersection(rights),
             ..f
         }),
+        Cap::View(v) => Cap::View(crate::cap::View {
+            rights: v.rights.intersection(rights),
+            ..v
+        }),
         Cap::VCpu { vcpu, rights: r } => Cap::VCpu {
             vcpu,
             rights: r.intersection(rights),

@@ -614,7 +614,7 @@ impl<M: Machine> Kernel<'_, M> {
 
     fn map_view(&self, slot: Ref<Slot>, view: View, root: u64, gpa: u64, vaddr: u64) -> Outcome {
         let g = self.at(view.gspace);
-        if view.mapping.is_some() {
+        if view.mapping.is_some() || !view.rights.contains(CapRights::READ) {
             return Err(SysError::InvalidCapability(0).into());
         }
         if g.lpid.get() == 0 || g.poisoned.get() != 0 {

@@ -4,6 +4,7 @@
 use crate::rig::{DEVICE, Rig};
 use partita_abi::{CapRights, ErrorCode as E, InvocationLabel as L, ObjectType, init_cnode};
 use partita_kernel_core::machine::Machine;
+use partita_kernel_core::vspace::pages;
 use partita_papr::hpte;
 
 const READ_WRITE: u64 = CapRights::READ.0 | CapRights::WRITE.0;
@@ -162,6 +163,48 @@ fn gspace0003_a_view_whose_page_is_taken_away_shows_an_empty_page_till_it_is_unm
     assert_ne!(shown(&rig), 0, "a view keeps it alive");
     rig.delete(views[1]);
     assert_eq!(shown(&rig), 0);
+    crate::invariants::check(&rig);
+}
+
+/// A copy of a view with fewer rights shows a page with fewer rights; one that may not even read shows none.
+#[test]
+fn gspace0006_a_copy_of_a_view_has_no_more_rights_than_it_was_given() {
+    let rig = Rig::new();
+    let space = space(&rig);
+    table(&rig, &space);
+    table(&rig, &space);
+    page(&rig, &space);
+    let (root, vspace) = (init_cnode::CNODE as u64, init_cnode::VSPACE as u64);
+    for _ in 0..3 {
+        let table = rig.make(ObjectType::PageTable);
+        rig.ok(table, L::PageTableMap, &[WINDOW, 0], &[vspace]);
+    }
+    let view = rig.fresh();
+    let make = [view, 64, READ_WRITE];
+    rig.ok(space.gspace, L::GSpaceMakeView, &make, &[root]);
+    let copies = [CapRights::READ, CapRights::WRITE].map(|rights| {
+        let copy = rig.fresh();
+        let words = [copy, 64, view, 64, rights.0];
+        rig.ok(root, L::CNodeCopy, &words, &[root]);
+        copy
+    });
+    let at = [0, WINDOW, 0];
+    rig.ok(copies[0], L::ViewMap, &at, &[vspace]);
+    let writable = || {
+        let mut found = None;
+        pages(&*rig.m, rig.addr(vspace), &mut |page| {
+            if page.vaddr == WINDOW {
+                found = Some(page.rights.contains(CapRights::WRITE));
+            }
+        });
+        found
+    };
+    assert_eq!(writable(), Some(false));
+    rig.ok(copies[0], L::ViewUnmap, &[], &[]);
+    let none = (E::InvalidCapability, [0]);
+    rig.refused(copies[1], L::ViewMap, &at, &[vspace], none.0, &none.1);
+    rig.ok(view, L::ViewMap, &at, &[vspace]);
+    assert_eq!(writable(), Some(true));
     crate::invariants::check(&rig);
 }
 
