@@ -214,14 +214,13 @@ fn check_canary(generator: &Generator) {
 }
 
 fn stop_self(guest: &Guest) {
-    let _ = rtas::call(guest.token("stop-self").unwrap_or(0), &[], 0);
+    let _ = rtas::stop_self(guest.token("stop-self").unwrap_or(0));
 }
 
 /// Whether the second vCPU stops within a time.
 fn has_stopped(guest: &Guest) -> bool {
     let query = guest.token("query-cpu-stopped-state").unwrap_or(0);
     let from = timebase();
-    // It uses the argument block itself: it has time for that first.
     loop {
         sleep(1_000_000);
         if rtas::service(query, &[1]) == (0, [0, 0]) {

@@ -187,9 +187,8 @@ extern "C" fn spin(stop_self: u64) -> ! {
     while STOP.load(SeqCst) == 0 {
         ROUNDS.fetch_add(1, SeqCst);
     }
-    // The argument block is this vCPU's by now.
     loop {
-        let _ = guest_support::rtas::call(stop_self as u32, &[], 0);
+        let _ = guest_support::rtas::stop_self(stop_self as u32);
     }
 }
 
@@ -237,7 +236,7 @@ fn preempted(guest: &'static Guest) -> Outcome {
     STOP.store(1, SeqCst);
     let query = guest.token("query-cpu-stopped-state").unwrap_or(0);
     let from = guest_support::machine::timebase();
-    // It needs a turn to stop itself, and the RTAS block with it: this vCPU waits without RTAS.
+    // It needs a turn to stop itself.
     while guest_support::machine::timebase() - from < 51_200_000 {
         hypercall(H_CONFER, [u64::MAX, 0]);
     }

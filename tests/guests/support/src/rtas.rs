@@ -11,10 +11,12 @@ pub const BLOCK_WORDS: usize = 3 + 16;
 #[repr(C, align(128))]
 struct Block(UnsafeCell<[u32; BLOCK_WORDS]>);
 
-// SAFETY: the vCPUs of a program make RTAS calls one after another.
+// SAFETY: the vCPUs of a program make RTAS calls one after another, but for `stop_self`, which has a block of its
+// own, where all write the same.
 unsafe impl Sync for Block {}
 
 static BLOCK: Block = Block(UnsafeCell::new([0; BLOCK_WORDS]));
+static STOP_SELF: Block = Block(UnsafeCell::new([0; BLOCK_WORDS]));
 
 /// The words of the argument block, in the byte order of the machine that fills them.
 pub fn block() -> *mut u32 {
@@ -45,6 +47,14 @@ pub fn call(token: u32, args: &[u32], results: usize) -> i64 {
         set(3 + args.len() + i, 0xdead_beef);
     }
     hypercall(H_RTAS, [block() as u64]).status
+}
+
+/// stop-self, while other vCPUs may make calls. Comes back only if it fails.
+pub fn stop_self(token: u32) -> i64 {
+    let block: *mut u32 = STOP_SELF.0.get().cast();
+    // SAFETY: its first word; the others, the numbers of arguments and results, are zero.
+    unsafe { block.write_volatile(token.to_be()) };
+    hypercall(H_RTAS, [block as u64]).status
 }
 
 /// A call and its results; the first is the RTAS status.

@@ -101,7 +101,7 @@ extern "C" fn second(argument: u64) -> ! {
             command::STOP => {
                 TAKEN.fetch_add(1, SeqCst);
                 loop {
-                    let _ = rtas::call(STOP_SELF.load(SeqCst) as u32, &[], 0);
+                    let _ = rtas::stop_self(STOP_SELF.load(SeqCst) as u32);
                 }
             }
             _ => continue,
