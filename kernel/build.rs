@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 #[derive(Deserialize)]
 struct Board {
     name: String,
+    cpu: String,
     max_cores: usize,
     timebase_hz: u64,
     image_base: u64,
@@ -64,6 +65,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut out = String::new();
     writeln!(out, "/// Board.\npub const BOARD: &str = {:?};", board.name)?;
+    writeln!(
+        out,
+        "/// Whether the processors are POWER10 (ISA 3.1), else POWER9 (ISA 3.0).\npub const POWER10: bool = {};",
+        board.cpu == "power10"
+    )?;
     writeln!(
         out,
         "/// Configuration.\npub const CONFIG: &str = {:?};",

@@ -56,14 +56,17 @@ pub mod lpcr {
     pub const AIL: u64 = 0x0180_0000;
     pub const TC: u64 = 0x200;
     pub const DPFD: u64 = 7 << 52;
-    pub const LD: u64 = 0x2_0000;
     pub const MER: u64 = 0x800;
-    /// What a PD may choose.
-    pub const CHOICE: u64 = ILE | AIL | TC | DPFD | LD;
+    /// What a PD may choose. Not LD: a large decrementer is offered to no guest (`ibm,dec-bits`), and the way out takes 32 bits.
+    pub const CHOICE: u64 = ILE | AIL | TC | DPFD;
 }
 
-/// HFSCR: the facilities whose state is saved with a vCPU: FP, VEC and VSX, DSCR, BHRB, TAR.
+/// HFSCR: the facilities that a vCPU has from the start: FP, VEC and VSX, DSCR, BHRB, TAR.
 pub const FACILITIES: u64 = 0x117;
+/// HFSCR: performance monitor, which a PD may give. Such a vCPU has no fast paths: its counters stand still outside.
+pub const FACILITY_PM: u64 = 1 << 3;
+/// MMCR0: the counters are frozen, nobody but the guest's kernel can see them.
+pub const MMCR0_FREEZE: u64 = 0x8000_0000;
 /// Ticks that a guest's timebase differs from the machine's are a multiple of this: TBU40 sets the upper 40 bits only.
 pub const TB_OFFSET_UNIT: u64 = 1 << 24;
 /// Ticks of waiting time that make an `Entry` exit, so that `vpa` can tell the guest.
@@ -124,6 +127,9 @@ pub struct Vcpu {
     pub lpid: Cell<u64>,
     /// LPCR to run with.
     pub lpcr: Cell<u64>,
+    /// Not 0 if more than usual is to be done on the way in and out: its timebase is not the machine's, it has a
+    /// breakpoint or the performance monitor.
+    pub own_ways: Cell<u64>,
     /// Number of the core that still holds register state, plus one; 0: none.
     pub resident: Cell<u64>,
     /// 1 while an external interrupt is asserted.
@@ -170,8 +176,7 @@ pub struct Vcpu {
     pub exit_routes: [Cell<u8>; 16],
     /// The same for hypercalls.
     pub hypercall_routes: [Cell<u8>; ROUTED_HYPERCALLS],
-    /// The same for the fast path, which finds none if the guest has a timebase of its own: the slow path
-    /// puts that away and brings it back.
+    /// The same for the fast path, which finds none if the vCPU has ways of its own.
     pub fast_exit_routes: [Cell<u8>; 16],
     /// The same for hypercalls.
     pub fast_hypercall_routes: [Cell<u8>; ROUTED_HYPERCALLS],
@@ -256,14 +261,20 @@ fn check_interrupt(words: &[u64; 4]) -> Result<(), u64> {
 }
 
 impl<'k, M: Machine> Kernel<'k, M> {
-    /// Whether the guest's timebase is not the machine's.
-    fn has_own_time(&self, v: &Vcpu) -> bool {
-        v.spr[register::TB_OFFSET - register::SRR0].get() != 0
+    /// Whether the vCPU has ways in and out of its own.
+    fn choose_ways(&self, v: &'k Vcpu) {
+        let spr = |index| self.spr(v, index).get();
+        let own = spr(register::TB_OFFSET) != 0
+            || spr(register::CIABR) != 0
+            || spr(register::HFSCR) & FACILITY_PM != 0;
+        v.own_ways.set(own.into());
+        v.attention.set(1);
+        self.route_fast_path(v);
     }
 
     /// Shows the fast path the routes, or that there are none.
     fn route_fast_path(&self, v: &Vcpu) {
-        let shown = !self.has_own_time(v);
+        let shown = v.own_ways.get() == 0;
         let all = |routes: &[Cell<u8>], fast: &[Cell<u8>]| {
             for (fast, route) in fast.iter().zip(routes) {
                 fast.set(if shown { route.get() } else { 0 });
@@ -473,6 +484,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
             .w0
             .set(tag::VCPU << crate::cap::TYPE_SHIFT | r.addr());
         self.spr(v, register::HFSCR).set(FACILITIES);
+        self.spr(v, register::MMCR0).set(MMCR0_FREEZE);
         let tcb = self.at(t);
         tcb.vcpu.set(r.addr());
         tcb.kind.set(thread_kind::VCPU);
@@ -1024,9 +1036,8 @@ impl<'k, M: Machine> Kernel<'k, M> {
             }
         }
         v.lpcr.set(mode);
-        // While the line is up, each entry decides anew how it is told. A timebase of its own is the slow path's.
-        v.attention
-            .set(v.line.get() | u64::from(self.has_own_time(v)));
+        // While the line is up, each entry decides anew how it is told. Ways of its own are the slow path's.
+        v.attention.set(v.line.get() | v.own_ways.get());
         true
     }
 
@@ -1152,7 +1163,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 // No breakpoint in hypervisor state.
                 register::CIABR if value & 3 == 3 => 0,
                 register::CIABR => value,
-                register::HFSCR => value & FACILITIES,
+                register::HFSCR => value & (FACILITIES | FACILITY_PM),
                 // What the register behind it can do (SPEC 3.9).
                 register::TB_OFFSET => {
                     value.wrapping_add(TB_OFFSET_UNIT - 1) & !(TB_OFFSET_UNIT - 1)
@@ -1160,10 +1171,7 @@ impl<'k, M: Machine> Kernel<'k, M> {
                 _ => value,
             });
             match first + i {
-                register::TB_OFFSET => {
-                    v.attention.set(1);
-                    self.route_fast_path(v);
-                }
+                register::TB_OFFSET | register::CIABR | register::HFSCR => self.choose_ways(v),
                 slb @ register::SLB0_ESID..=register::SLB31_VSID => {
                     let used = (slb - register::SLB0_ESID) as u64 / 2 + 1;
                     v.slb_used.set(v.slb_used.get().max(used));

@@ -3,11 +3,12 @@
 //!
 //! An exit saves the thread's registers into its TCB and, into the VCPU, the special registers that a
 //! PD could read or that interrupts of a PD destroy; those that user mode can read become 0. FP, VEC, VSX,
-//! the SLB, SPRG0-2, TAR, DSCR and PSPB stay in the core ([`switch_resident`]): a PD runs with
-//! MSR[FP,VEC,VSX] = 0, FSCR = 0 and radix translation, which does not consult the SLB.
+//! the SLB and the other registers stay in the core ([`switch_resident`]): a PD runs with MSR[FP,VEC,VSX] = 0,
+//! FSCR = 0 and radix translation, which does not consult the SLB. So VTB, PURR, SPURR and IC count as long as the vCPU
+//! is resident.
 //!
-//! A guest whose timebase is not the machine's ([`register::TB_OFFSET`]) has it only inside: the slow ways in and out change
-//! it, and its vCPUs take no others.
+//! What a vCPU has only inside, in ways of its own ([`Vcpu::own_ways`]), the slow ways in and out change: a timebase that is
+//! not the machine's, a breakpoint, and a performance monitor that may run.
 
 use super::spr::{self, PPR, VRSAVE};
 use crate::board;
@@ -16,7 +17,7 @@ use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 use partita_abi::vcpu_register as register;
 use partita_kernel_core::object::{Context, Core, Ref, Tcb};
-use partita_kernel_core::vcpu::{Vcpu, lpcr, segment};
+use partita_kernel_core::vcpu::{FACILITY_PM, MMCR0_FREEZE, Vcpu, lpcr, segment};
 
 /// Authority mask of storage keys.
 const AMR: u32 = 29;
@@ -26,16 +27,8 @@ const CFAR: u32 = 28;
 const IAMR: u32 = 61;
 /// What user mode may change of AMR.
 const UAMOR: u32 = 157;
-/// SPRG0 of the guest's privileged state; the next two follow.
-const SPRG0: u32 = 272;
 /// SPRG3, which user mode can read.
 const SPRG3: u32 = 275;
-/// Target address.
-const TAR: u32 = 815;
-/// Data stream control.
-const DSCR: u32 = 17;
-/// Problem-state priority boost.
-const PSPB: u32 = 159;
 /// Program priority of a thread that has not set one: medium.
 const PPR_MEDIUM: u64 = 4 << 50;
 
@@ -242,44 +235,64 @@ enter_guest:
     b \done
 .endm
 
-// Out of a guest, with everything saved. r3 = Core, r4 = vector, r5 = [H]SRR1, r14 = VCPU. If its timebase is its own, the
-// machine's comes back, and the decrementer's deadline is in that.
+// Out of a guest, with everything saved. r0 = 0, r3 = Core, r4 = vector, r5 = [H]SRR1, r14 = VCPU. If it has ways of its
+// own, it loses its breakpoint, its counters stop, the machine's timebase comes back, and the decrementer's deadline is in
+// that.
 guest_left:
-    ld 15, {V_TB_OFFSET}(14)
+    ld 15, {V_OWN_WAYS}(14)
     cmpdi 15, 0
     bne- 1f
     .globl exception_from_vcpu
 exception_from_vcpu:
     bl {kernel_guest_exception}
     b return_to_current
-1:  ld 16, {V_DEC}(14)
+1:  mtspr {CIABR}, 0
+    ld 15, {V_HFSCR}(14)
+    andi. 15, 15, {PM}
+    beq 2f
+    mfspr 15, {MMCR0}
+    std 15, {V_MMCR0}(14)
+    li 15, 1
+    sldi 15, 15, {FREEZE}
+    mtspr {MMCR0}, 15
+2:  ld 15, {V_TB_OFFSET}(14)
+    cmpdi 15, 0
+    beq exception_from_vcpu
+    ld 16, {V_DEC}(14)
     subf 16, 15, 16
     std 16, {V_DEC}(14)
     mfspr 16, {TB}
     subf 17, 15, 16
     SET_TIMEBASE 17, 16, 15, exception_from_vcpu
 
-// The other way. r10 = offset, r11 = VCPU, r12 = TCB, r13 = Core.
-    .globl guest_time_begins
-guest_time_begins:
+// The other way. r11 = VCPU, r12 = TCB, r13 = Core.
+    .globl guest_own_way
+guest_own_way:
+    ld 3, {V_CIABR}(11)
+    mtspr {CIABR}, 3
+    ld 3, {V_HFSCR}(11)
+    andi. 3, 3, {PM}
+    beq 1f
+    ld 3, {V_MMCR0}(11)
+    mtspr {MMCR0}, 3
+1:  ld 10, {V_TB_OFFSET}(11)
+    cmpdi 10, 0
+    beq guest_enters
     ld 3, {V_DEC}(11)
     add 3, 3, 10
     std 3, {V_DEC}(11)
     mfspr 4, {TB}
     add 5, 4, 10
-    SET_TIMEBASE 5, 4, 3, guest_time_begun
+    SET_TIMEBASE 5, 4, 3, guest_enters
 
 // r3 = 64 VSRs (16 bytes each), FPSCR, VSCR. FP, VEC and VSX are available.
     .globl guest_vsx_save
 guest_vsx_save:
-    li 4, 0
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
-    stxvd2x \n, 3, 4
-    addi 4, 4, 16
+    stxv \n, 16*\n(3)
     .endr
     .irp n, 32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59,60,61,62,63
-    stxvd2x \n, 3, 4
-    addi 4, 4, 16
+    stxv \n, 16*\n(3)
     .endr
     mffs 0
     addi 5, 3, {FPSCR} - {VSR}
@@ -302,14 +315,11 @@ guest_vsx_restore:
     mtvscr 0
     lfd 0, {FPSCR} - {VSR}(3)
     mtfsf 0xff, 0, 1, 0
-    li 4, 0
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
-    lxvd2x \n, 3, 4
-    addi 4, 4, 16
+    lxv \n, 16*\n(3)
     .endr
     .irp n, 32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59,60,61,62,63
-    lxvd2x \n, 3, 4
-    addi 4, 4, 16
+    lxv \n, 16*\n(3)
     .endr
     blr
 "#,
@@ -349,6 +359,10 @@ guest_vsx_restore:
     V_PPR = const vcpu_spr(register::PPR),
     V_PIDR = const vcpu_spr(register::PIDR),
     V_TB_OFFSET = const vcpu_spr(register::TB_OFFSET),
+    V_CIABR = const vcpu_spr(register::CIABR),
+    V_HFSCR = const vcpu_spr(register::HFSCR),
+    V_MMCR0 = const vcpu_spr(register::MMCR0),
+    V_OWN_WAYS = const offset_of!(Vcpu, own_ways),
     VSR = const offset_of!(Vcpu, vsr),
     FPSCR = const offset_of!(Vcpu, fpscr),
     VSCR = const offset_of!(Vcpu, vscr),
@@ -360,6 +374,10 @@ guest_vsx_restore:
     DEC = const spr::DEC,
     TB = const spr::TB,
     TBU40 = const spr::TBU40,
+    CIABR = const spr::CIABR,
+    MMCR0 = const spr::MMCR0,
+    PM = const FACILITY_PM,
+    FREEZE = const MMCR0_FREEZE.ilog2(),
     DAR = const spr::DAR,
     DSISR = const spr::DSISR,
     PIDR = const spr::PIDR,
@@ -417,6 +435,70 @@ fn with_segments(f: impl FnOnce()) {
     spr::isync();
 }
 
+/// Registers that stay in the core, and how they are saved and loaded.
+macro_rules! resident_registers {
+    ($save:ident, $load:ident: $($name:ident = $number:literal,)*) => {
+        fn $save(v: &Vcpu) {
+            $(spr_cell(v, register::$name).set(spr::read::<$number>());)*
+        }
+
+        /// # Safety
+        /// The core is about to enter this guest.
+        unsafe fn $load(v: &Vcpu) {
+            // SAFETY: the caller's promise; none of them governs the kernel's own instructions or accesses.
+            unsafe { $(spr::write::<$number>(spr_cell(v, register::$name).get());)* }
+        }
+    };
+}
+
+// MMCR0 is not among them: see `Vcpu::own_ways`.
+resident_registers!(save_registers, load_registers:
+    SPRG0 = 272, SPRG1 = 273, SPRG2 = 274, TAR = 815, DSCR = 17, PSPB = 159,
+    VTB = 849, IC = 848, PURR = 309, SPURR = 308, WORT = 895,
+    MMCR1 = 798, MMCR2 = 785, MMCRA = 786, SIAR = 796, SDAR = 797, SIER = 784,
+    PMC1 = 787, PMC2 = 788, PMC3 = 789, PMC4 = 790, PMC5 = 791, PMC6 = 792,
+    EBBHR = 804, EBBRR = 805, BESCR = 806,
+);
+resident_registers!(save_power9, load_power9: TIDR = 144,);
+resident_registers!(save_power10, load_power10:
+    MMCR3 = 754, SIER2 = 752, SIER3 = 753, DEXCR = 828, HASHKEYR = 468,
+);
+
+/// What a guest cannot reach on hardware, or cannot read back, but QEMU keeps for it: nothing is left of that for the next
+/// one.
+///
+/// # Safety
+/// As for the others.
+unsafe fn clear_foreign() {
+    // SAFETY: the caller's promise. On hardware these numbers are unused, or writing zeros changes nothing.
+    unsafe {
+        spr::write::<282>(0); // EAR
+        spr::write::<768>(0); // USIER
+        spr::write::<800>(0); // BESCRS
+        spr::write::<801>(0); // BESCRSU
+        spr::write::<802>(0); // BESCRR
+        spr::write::<803>(0); // BESCRRU
+        spr::write::<885>(0); // RWMR
+        spr::write::<888>(0); // TACR
+        spr::write::<889>(0); // TCSCR
+        spr::write::<890>(0); // CSIGR
+        spr::write::<892>(0); // SPMC1
+        spr::write::<893>(0); // SPMC2
+        spr::write::<894>(0); // MMCRS
+        if board::POWER10 {
+            spr::write::<736>(0); // USIER2
+            spr::write::<737>(0); // USIER3
+            spr::write::<738>(0); // UMMCR3
+        }
+        spr::write::<{ spr::PSSCR }>(0); // the host's; a guest's part of it is gone with its turn
+    }
+}
+
+/// Whether the guest's counters run only inside.
+fn has_monitor(v: &Vcpu) -> bool {
+    spr_cell(v, register::HFSCR).get() & FACILITY_PM != 0
+}
+
 fn spr_cell(v: &Vcpu, index: usize) -> &core::cell::Cell<u64> {
     &v.spr[(index - register::SRR0) % v.spr.len()]
 }
@@ -424,13 +506,14 @@ fn spr_cell(v: &Vcpu, index: usize) -> &core::cell::Cell<u64> {
 /// Saves what the core holds of a vCPU. It stays there, but nobody can look at it before [`load_resident`] has
 /// replaced it.
 fn save_resident(v: &Vcpu) {
-    let get = |i: usize, value| spr_cell(v, i).set(value);
-    get(register::SPRG0, spr::read::<SPRG0>());
-    get(register::SPRG1, spr::read::<{ SPRG0 + 1 }>());
-    get(register::SPRG2, spr::read::<{ SPRG0 + 2 }>());
-    get(register::TAR, spr::read::<TAR>());
-    get(register::DSCR, spr::read::<DSCR>());
-    get(register::PSPB, spr::read::<PSPB>());
+    save_registers(v);
+    match board::POWER10 {
+        true => save_power10(v),
+        false => save_power9(v),
+    }
+    if !has_monitor(v) {
+        spr_cell(v, register::MMCR0).set(spr::read::<{ spr::MMCR0 }>());
+    }
     let mut used = 0;
     with_segments(|| {
         for (i, [esid_cell, vsid_cell]) in v.slb.as_chunks().0.iter().enumerate() {
@@ -454,17 +537,20 @@ fn save_resident(v: &Vcpu) {
 
 /// Loads a vCPU's state into the core. From `slb_used` on the core's segment look-aside buffer reads as zeros.
 fn load_resident(v: &Vcpu, slb_used: u64) {
-    let value = |i: usize| spr_cell(v, i).get();
-    // SAFETY: registers of the guest; the kernel and PDs don't use them.
+    // Counters that stand still can be changed; before its own way in they stand still.
+    spr::freeze_pmu();
+    // SAFETY: registers of the guest; the kernel and PDs don't use them, and PDs have the facilities closed by MSR and FSCR.
     unsafe {
-        spr::write::<SPRG0>(value(register::SPRG0));
-        spr::write::<{ SPRG0 + 1 }>(value(register::SPRG1));
-        spr::write::<{ SPRG0 + 2 }>(value(register::SPRG2));
-        spr::write::<TAR>(value(register::TAR));
-        spr::write::<DSCR>(value(register::DSCR));
-        spr::write::<PSPB>(value(register::PSPB));
-        // PDs have the facilities closed by MSR and FSCR.
-        spr::write::<{ spr::HFSCR }>(value(register::HFSCR));
+        clear_foreign();
+        load_registers(v);
+        match board::POWER10 {
+            true => load_power10(v),
+            false => load_power9(v),
+        }
+        spr::write::<{ spr::HFSCR }>(spr_cell(v, register::HFSCR).get());
+        if !has_monitor(v) {
+            spr::write::<{ spr::MMCR0 }>(spr_cell(v, register::MMCR0).get());
+        }
     }
     let used = v.slb_used.get().max(slb_used) as usize;
     with_segments(|| {

@@ -263,7 +263,7 @@ fast_path!(
 .endm
 
 // A guest's processor time begins or ends (Kernel::note_dispatch): r14 = VCPU of the time that ends, r15 = of the time
-// that begins, 0: none; r10 = now, r0 = 0. r16 to r19 are scratch.
+// that begins, 0: none; r10 = now, r0 = 0. r14 and r16 to r19 are scratch.
 note_dispatch:
     cmpdi 14, 0
     beq- 2f
@@ -305,12 +305,15 @@ note_dispatch:
     beqlr
     lwbrx 16, 0, 19
     ld 17, {V_TOLD_TICKS}(15)
+    ld 14, {V_EVERY_DISPATCH}(15)
     addi 16, 16, 1
     subf 18, 17, 18
+    cmpdi 14, 0
+    cmpldi 1, 18, {STOLEN_NOTE}
     stwbrx 16, 0, 19
-    cmpldi 18, {STOLEN_NOTE}
-    bltlr+
-    li 16, 1
+    bne- 5f
+    bltlr+ 1
+5:  li 16, 1
     std 16, {V_ENTRY_WANTED}(15)
     std 16, {V_ATTENTION}(15)
     blr
@@ -574,6 +577,7 @@ fast_answered:
     SC_IN_RELEASE = const offset_of!(SchedContext, in_release_queue),
     V_REST = const offset_of!(Vcpu, rest),
     V_PAUSE = const offset_of!(Vcpu, pause),
+    V_EVERY_DISPATCH = const offset_of!(Vcpu, every_dispatch),
     V_COUNTER = const offset_of!(Vcpu, dispatch_counter),
     V_READY_SINCE = const offset_of!(Vcpu, ready_since),
     V_READY_TICKS = const offset_of!(Vcpu, ready_ticks),

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Special-purpose registers: numbers (ISA 3.0B, Book III 5.4.4) and access.
 
+use partita_kernel_core::vcpu::MMCR0_FREEZE;
+
 /// Data storage interrupt status.
 pub const DSISR: u32 = 18;
 /// Data address.
@@ -47,6 +49,8 @@ pub const HEIR: u32 = 339;
 pub const PTCR: u32 = 464;
 /// Segment of the access that a hypervisor storage interrupt is about.
 pub const ASDR: u32 = 816;
+/// Instruction address breakpoint of a guest; in hypervisor state it must be 0.
+pub const CIABR: u32 = 187;
 /// Monitor mode control 0.
 pub const MMCR0: u32 = 795;
 /// Processor stop status and control.
@@ -77,8 +81,6 @@ pub const MSR_KERNEL: u64 = MSR_SF | MSR_HV | MSR_ME | MSR_RI | MSR_LE;
 /// MSR of every PD: no FP, VEC or VSX.
 pub const MSR_PD: u64 = MSR_KERNEL | MSR_EE | MSR_PR | MSR_IR_DR;
 const _: () = assert!(MSR_PD == 0x9000_0000_0000_d033);
-/// MMCR0: counters frozen; with PMCC = 0, user mode can't write a PMU register.
-pub const MMCR0_FREEZE: u64 = 0x8000_0000;
 /// The farthest deadline of the 56-bit decrementers.
 pub const DECREMENTER_MAX: u64 = (1 << 55) - 1;
 
@@ -173,8 +175,8 @@ pub fn close_facilities() {
         write::<781>(0); // SDAR
         write::<784>(0); // SIER
         write::<806>(0); // BESCR
-        write::<803>(0); // EBBHR
-        write::<804>(0); // EBBRR
+        write::<804>(0); // EBBHR
+        write::<805>(0); // EBBRR
         write::<157>(0); // UAMOR
         write::<29>(0); // AMR
         write::<61>(0); // IAMR
@@ -183,7 +185,7 @@ pub fn close_facilities() {
         write::<815>(0); // TAR
         write::<256>(0); // VRSAVE
         write::<275>(0); // SPRG3, readable by user mode
-        write::<187>(0); // CIABR
+        write::<CIABR>(0);
         write::<188>(0); // DAWRX0
         write::<180>(0); // DAWR0
         write::<338>(0); // PCR

@@ -21,6 +21,7 @@ use core::mem::offset_of;
 use partita_abi::syscall;
 use partita_kernel_core::object::{Context, Core, Tcb};
 use partita_kernel_core::quick::Local;
+use partita_kernel_core::vcpu::Vcpu;
 
 /// Real memory that the vectors and their common code occupy: `[0, LOW_END)`.
 pub const LOW_END: u64 = 0x1_0000;
@@ -261,16 +262,19 @@ return_to_current:
     .endr
     ld 12, {GPR} + 8*12(12)
     rfid
-9:  ld 10, {V_TB_OFFSET}(11)
+9:  ld 10, {V_OWN_WAYS}(11)
     cmpdi 10, 0
-    bne- guest_time_begins
-    .globl guest_time_begun
-guest_time_begun:
+    bne- guest_own_way
+    .globl guest_enters
+guest_enters:
     li 10, enter_guest_low@l
     mtctr 10
     bctr
-// Idle: wait with interrupts on. PSSCR = 0: nothing is lost, and the interrupt is taken at once.
-3:  mfmsr 0
+// Idle: wait with interrupts on. PSSCR = 0, whatever a guest left there: nothing is lost, and the interrupt is taken at
+// once.
+3:  li 0, 0
+    mtspr {PSSCR}, 0
+    mfmsr 0
     ori 0, 0, {EE}
     mtmsrd 0, 1
 4:  .long 0x4c0002e4              // stop
@@ -294,6 +298,7 @@ exception_from_idle:
     HSRR0 = const spr::HSRR0,
     HSRR1 = const spr::HSRR1,
     PIDR = const spr::PIDR,
+    PSSCR = const spr::PSSCR,
     PR = const spr::MSR_PR,
     EE = const spr::MSR_EE,
     S0 = const offset_of!(Core, scratch),
@@ -313,7 +318,7 @@ exception_from_idle:
     PID = const offset_of!(Tcb, pid),
     KIND = const offset_of!(Tcb, kind),
     VCPU = const offset_of!(Tcb, vcpu),
-    V_TB_OFFSET = const super::guest::vcpu_spr(partita_abi::vcpu_register::TB_OFFSET),
+    V_OWN_WAYS = const offset_of!(Vcpu, own_ways),
     GPR = const offset_of!(Context, gpr),
     PC = const offset_of!(Context, pc),
     MSR = const offset_of!(Context, msr),

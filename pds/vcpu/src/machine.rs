@@ -22,6 +22,8 @@ const LPCR_AIL: u64 = 0x0180_0000;
 const NEVER: u64 = i64::MAX as u64;
 /// PPR of a thread of medium priority, as after a reset.
 const PPR_MEDIUM: u64 = 4 << 50;
+/// MMCR0 with all counters frozen, as after a reset.
+const MMCR0_FREEZE: u64 = 0x8000_0000;
 /// How often `darn` may say that it has nothing.
 const RANDOM_TRIES: u32 = 10;
 /// Registers that one invocation writes, at most.
@@ -132,7 +134,7 @@ impl<F: Fn()> Machine for Host<F> {
             .map_err(|_| Refused)
     }
 
-    /// LPCR, HFSCR and the distance of the timebase are the guest's as a whole and stay.
+    /// LPCR, HFSCR and the distance of the timebase are the guest's as a whole and stay; VTB, PURR, SPURR and IC go on.
     fn write_start_state(&mut self, vcpu: VcpuId, state: StartState) -> Result<(), Refused> {
         let mut values = [0; register::COUNT];
         values[register::R3] = state.r3;
@@ -140,6 +142,7 @@ impl<F: Fn()> Machine for Host<F> {
         values[register::MSR] = state.msr;
         values[register::DEC_EXPIRES] = NEVER;
         values[register::PPR] = PPR_MEDIUM;
+        values[register::MMCR0] = MMCR0_FREEZE;
         let vcpu = self.vcpus.cap(vcpu.number());
         let write = |first: usize, end: usize| {
             vcpu.vcpu_write_regs(first, &values[first..end])
@@ -147,6 +150,7 @@ impl<F: Fn()> Machine for Host<F> {
         };
         write(0, register::LPCR)?;
         write(register::CFAR, register::HFSCR)?;
+        write(register::TIDR, register::VS0_0)?;
         // Vectors and segments: more than one message holds.
         (register::VS0_0..register::COUNT)
             .step_by(REGISTERS_AT_ONCE)

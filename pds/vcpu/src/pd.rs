@@ -39,6 +39,8 @@ pub(crate) const TREE_HEAP: usize = 0x4_0000;
 const CHARACTER: u64 = 1 << 63 | 1 << 60 | 1 << 59;
 /// Favour security; flush the L1D on the way to user mode; barriers at bounds checks.
 const BEHAVIOUR: u64 = 1 << 63 | 1 << 62 | 1 << 61;
+/// HFSCR: performance monitor.
+const PERFORMANCE_MONITOR: u64 = 1 << 3;
 
 /// The handler; `F` notifies the serial server.
 pub(crate) struct HandlerImpl<F> {
@@ -93,8 +95,8 @@ pub(crate) fn start() -> HandlerImpl<impl Fn()> {
             *var!(cpu_character: u64 = CHARACTER),
             *var!(cpu_behaviour: u64 = BEHAVIOUR),
         ],
-        // The kernel opens those that it saves; it saves no others.
-        facilities: 0,
+        // The kernel opens the others that it saves from the start, and saves no more.
+        facilities: PERFORMANCE_MONITOR,
     };
     let shared = regions::shared(guest.vcpus);
     let mut platform = Platform::new(shared, config, instance, host, memory);

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The cases.
 
-use crate::guest::{ENTRY, Guest, ID, MSR_REAL};
+use crate::guest::{DATA, ENTRY, Guest, ID, LPCR_ILE, MSR_REAL};
+use crate::payload::{self, spinner};
 use crate::{isolation, multicore};
-use partita_abi::{GuestExit, ReplyAction, badge, vcpu_register as register};
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+use partita_abi::{GuestExit, ReplyAction, badge, syscall, vcpu_register as register};
+use sel4::{arch, cap};
 use testkit::runner::CASE_TIMEOUT_US;
-use testkit::{Case, Kit, Outcome, check, check_eq};
+use testkit::{Case, Env, Helper, Kit, Outcome, check, check_eq};
 
 sel4::root_task!(main = main, panic = testkit::panicked);
 
@@ -25,6 +29,18 @@ const CASES: &[Case] = &[
     Case {
         name: "VCPU0004 access beyond the table is a storage exit",
         body: storage,
+    },
+    Case {
+        name: "VCPU0005 a breakpoint is the guest's, and nobody else's",
+        body: breakpoint,
+    },
+    Case {
+        name: "VCPU0006 a dispatch is told, also one on the fast path of a signal",
+        body: dispatches,
+    },
+    Case {
+        name: "VCPU0007 a performance monitor that a guest was given stands still outside",
+        body: monitor,
     },
 ];
 
@@ -114,6 +130,53 @@ fn illegal(kit: &mut Kit) -> Outcome {
     Ok(())
 }
 
+/// Vector of a trace interrupt.
+const TRACE: u64 = 0xd00;
+
+/// What the root thread runs with a breakpoint of the guest's at its beginning.
+#[inline(never)]
+fn touched(value: u64) -> u64 {
+    core::hint::black_box(value) + 1
+}
+
+fn breakpoint(kit: &mut Kit) -> Outcome {
+    const PROBLEM: u64 = 1;
+    const PRIVILEGED: u64 = 2;
+    const NOP: u32 = 0x6000_0000;
+    // lis r9, 2; ld r6, 0(r9); addi r6, r6, 1; two that may be skipped; std r6, 0(r9); b .-20
+    let round = [0xe8c9_0000, 0x38c6_0001, NOP, NOP, 0xf8c9_0000, 0x4bff_ffec];
+    let guest = Guest::new(kit, &[0x3d20_0002])?;
+    guest.place(ENTRY + 4, &round);
+    guest.vcpu.vcpu_set_mode(LPCR_ILE, 0)?;
+    // The handler counts, and goes on behind: QEMU interrupts before the instruction, hardware after it.
+    guest.place(TRACE, payload::handlers()[1]);
+    let at = ENTRY + 12;
+    guest
+        .vcpu
+        .vcpu_write_regs(register::CIABR, &[at | PRIVILEGED])?;
+    guest.vcpu.vcpu_resume()?;
+    kit.sleep(20_000)?;
+    let (rounds, breaks) = (guest.word(spinner::ROUNDS), guest.word(spinner::MISSES));
+    check!(rounds > 2);
+    check!(breaks.abs_diff(rounds) <= 1);
+    if !guest.vcpu.vcpu_pause()? {
+        check_eq!(guest.exit().info.label(), GuestExit::Paused as u64);
+    }
+    // An address of ours.
+    let ours = touched as fn(u64) -> u64 as usize as u64;
+    guest
+        .vcpu
+        .vcpu_write_regs(register::CIABR, &[ours | PROBLEM])?;
+    guest.vcpu.vcpu_resume()?;
+    for i in 0..20 {
+        let before = guest.word(spinner::ROUNDS);
+        kit.sleep(1000)?;
+        check_eq!(touched(i), i + 1);
+        check!(guest.word(spinner::ROUNDS) > before);
+    }
+    Ok(())
+}
+
 fn storage(kit: &mut Kit) -> Outcome {
     // lis r9, 0x8 ; ld r10, 0(r9): beyond the 256 KiB of VRMA entries.
     let g = Guest::new(
@@ -131,5 +194,116 @@ fn storage(kit: &mut Kit) -> Outcome {
     check_eq!(got.msg[0], ENTRY + 4);
     check_eq!(got.msg[2], 0x8_0000);
     check!(got.msg[3] & 0x4000_0000 != 0);
+    Ok(())
+}
+
+/// `Entry` exits, and hypercalls.
+static ENTRIES: AtomicU64 = AtomicU64::new(0);
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// Answers a guest's exits and hypercalls on its time; rings a bell before it answers a hypercall. Words: endpoint, reply
+/// object, bell.
+fn ring_and_answer(env: &Env) -> u64 {
+    let [endpoint, reply, bell] = [env.args[0], env.args[1], env.args[2]];
+    let bell = cap::Notification::from_bits(bell);
+    let mut got = arch::recv(syscall::RECV, endpoint, reply);
+    loop {
+        if got.badge & badge::PPC != 0 {
+            CALLS.fetch_add(1, Ordering::Relaxed);
+            bell.signal();
+        } else {
+            ENTRIES.fetch_add(1, Ordering::Relaxed);
+        }
+        got = arch::reply_recv(endpoint, 0, arch::message([]), reply);
+    }
+}
+
+/// Waits for a bell, again and again, when it may. Words: the bell, and what says so.
+fn hear(env: &Env) -> u64 {
+    let [bell, ready] = [env.args[0], env.args[1]];
+    cap::Notification::from_bits(ready).wait();
+    loop {
+        arch::recv(syscall::RECV, bell, 0);
+    }
+}
+
+fn dispatches(kit: &mut Kit) -> Outcome {
+    // li r3, 0x58; sc 1; b .-8
+    let guest = Guest::new(kit, &[li(3, 0x58), HYPERCALL, 0x4bff_fff8])?;
+    let view = guest.view(kit)?;
+    let bell = kit.notification()?;
+    // The listener is better than the server: with each ring the guest's time ends, and begins again.
+    // With a bell of its own it takes the fast path.
+    let ready = kit.notification()?;
+    let listener = Helper::new(hear)
+        .args([bell.bits(), ready.bits()])
+        .priority(130)
+        .start(kit)?;
+    listener.tcb.tcb_bind_notification(bell)?;
+    ready.signal();
+    Helper::new(ring_and_answer)
+        .args([guest.exits.bits(), guest.reply.bits(), bell.bits()])
+        .priority(120)
+        .start_passive(kit)?;
+    guest.vcpu.vcpu_bind_dispatch_counter(view, DATA)?;
+    guest.vcpu.vcpu_request_entry(true)?;
+    guest.vcpu.vcpu_resume()?;
+    kit.sleep(20_000)?;
+    let (entries, calls) = (
+        ENTRIES.load(Ordering::Relaxed),
+        CALLS.load(Ordering::Relaxed),
+    );
+    check!(calls > 10);
+    check!(entries + 1 >= calls);
+    Ok(())
+}
+
+/// MMCR0 as user mode sees it.
+fn user_mmcr0() -> u64 {
+    let value;
+    // SAFETY: reads a register that user mode may read.
+    unsafe { asm!("mfspr {}, 779", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+fn monitor(kit: &mut Kit) -> Outcome {
+    const FROZEN: u64 = 0x8000_0000;
+    /// HFSCR: performance monitor.
+    const PM: u64 = 1 << 3;
+    // lis r9, 2; li r3, 0; mtspr MMCR0, r3; mfspr r4, MMCR0; std r4, 0(r9); addi r3, r3, 1; std r3, 8(r9); b .-16
+    let guest = Guest::new(
+        kit,
+        &[
+            0x3d20_0002,
+            li(3, 0),
+            0x7c7b_c3a6,
+            0x7c9b_c2a6,
+            0xf889_0000,
+            0x3863_0001,
+            0xf869_0008,
+            0x4bff_fff0,
+        ],
+    )?;
+    let mut hfscr = [0];
+    guest.vcpu.vcpu_read_regs(register::HFSCR, &mut hfscr)?;
+    guest
+        .vcpu
+        .vcpu_write_regs(register::HFSCR, &[hfscr[0] | PM])?;
+    check_eq!(user_mmcr0(), FROZEN);
+    guest.vcpu.vcpu_resume()?;
+    for _ in 0..20 {
+        guest.set_word(0, FROZEN);
+        let before = guest.word(1);
+        kit.sleep(1000)?;
+        check!(guest.word(1) > before);
+        check_eq!(guest.word(0), 0);
+        check_eq!(user_mmcr0(), FROZEN);
+    }
+    if !guest.vcpu.vcpu_pause()? {
+        guest.exit();
+    }
+    let mut mmcr0 = [FROZEN];
+    guest.vcpu.vcpu_read_regs(register::MMCR0, &mut mmcr0)?;
+    check_eq!(mmcr0[0], 0);
     Ok(())
 }

@@ -5,8 +5,8 @@ use partita_abi::{badge, vcpu_register as register};
 use partita_papr::{HptOrder, PageSize, hash};
 use sel4::init_thread::slot;
 use sel4::{
-    CapRights, FrameObjectType, MessageInfo, ObjectBlueprint, ObjectBlueprintArch, RecvWithMRs,
-    VmAttributes, cap,
+    CapRights, Error, FrameObjectType, MessageInfo, ObjectBlueprint, ObjectBlueprintArch,
+    RecvWithMRs, VmAttributes, cap,
 };
 use testkit::{Kit, Outcome, check};
 
@@ -22,12 +22,16 @@ pub const COVERED: u64 = 64 << 12;
 pub const ID: u64 = 3;
 /// MSR of a little-endian guest in real mode.
 pub const MSR_REAL: u64 = 0x8000_0000_0000_1001;
+/// LPCR: interrupts of the guest are taken little-endian.
+pub const LPCR_ILE: u64 = 0x0200_0000;
 /// The hypercall that has a route.
 pub const ROUTED: u64 = 0x58;
 /// Where the root task sees the guests' memory: one 2 MiB window each.
 const LOAD_WINDOW: usize = 0x3000_0000;
 /// Bytes of a guest's memory, and of its window.
 const MEMORY: usize = 1 << 21;
+/// Where the root task sees [`DATA`] through a view, behind all windows.
+const VIEW: usize = LOAD_WINDOW + 8 * MEMORY;
 
 /// How a guest is made.
 pub struct Setup<'a> {
@@ -60,6 +64,7 @@ impl<'a> Setup<'a> {
 
 /// A guest, ready to run.
 pub struct Guest {
+    pub gspace: cap::GSpace,
     pub hpt: cap::Hpt,
     pub memory: cap::UnspecifiedFrame,
     pub tcb: cap::Tcb,
@@ -110,6 +115,7 @@ impl Guest {
         let sc: cap::SchedContext = kit.retype(memory, ObjectBlueprint::SchedContext)?;
         let vcpu: cap::VCpu = kit.retype(memory, arch(ObjectBlueprintArch::VCpu))?;
         let guest = Guest {
+            gspace,
             hpt,
             memory: frame,
             tcb,
@@ -134,6 +140,19 @@ impl Guest {
         let (control, turn) = (kit.sched_control_of(core), self.turn_us);
         control.sched_control_configure_flags(self.sc, turn, turn, 0, 0, 0)?;
         Ok(())
+    }
+
+    /// A view of the page at [`DATA`], mapped.
+    pub fn view(&self, kit: &mut Kit) -> Outcome<cap::GSpaceView> {
+        let place = kit.slot();
+        let rights = CapRights::read_write();
+        self.gspace.gspace_make_view(&kit.absolute(place), rights)?;
+        let view: cap::GSpaceView = place.cast();
+        let root: cap::VSpace = slot::VSPACE.cap();
+        with_tables(kit, VIEW, || {
+            view.view_map(root, DATA, VIEW, VmAttributes::EXECUTE_NEVER)
+        })?;
+        Ok(view)
     }
 
     /// Word `i` of the shared memory.
@@ -179,21 +198,14 @@ impl Guest {
 fn load(kit: &mut Kit, memory: cap::UnspecifiedFrame, window: usize, payload: &[u32]) -> Outcome {
     let own = kit.copy(memory, CapRights::read_write())?;
     let root: cap::VSpace = slot::VSPACE.cap();
-    loop {
-        match own.frame_map(
+    with_tables(kit, window, || {
+        own.frame_map(
             root,
             window,
             CapRights::read_write(),
             VmAttributes::EXECUTE_NEVER,
-        ) {
-            Ok(()) => break,
-            Err(sel4::Error::FailedLookup) => {
-                let table: cap::PT = kit.object(ObjectBlueprint::Arch(ObjectBlueprintArch::PT))?;
-                table.page_table_map(root, window, VmAttributes::default())?;
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
+        )
+    })?;
     let words = window as *const u64;
     // SAFETY: the 2 MiB that were just mapped.
     let used = (0..MEMORY / 8).find(|i| unsafe { words.add(*i).read_volatile() } != 0);
@@ -204,4 +216,18 @@ fn load(kit: &mut Kit, memory: cap::UnspecifiedFrame, window: usize, payload: &[
         unsafe { at.write_volatile(*word) };
     }
     Ok(())
+}
+
+/// Maps something at `vaddr` of the root task, with the page tables that are missing.
+fn with_tables(kit: &mut Kit, vaddr: usize, map: impl Fn() -> Result<(), Error>) -> Outcome {
+    loop {
+        match map() {
+            Ok(()) => return Ok(()),
+            Err(Error::FailedLookup) => {
+                let table: cap::PT = kit.object(ObjectBlueprint::Arch(ObjectBlueprintArch::PT))?;
+                table.page_table_map(slot::VSPACE.cap(), vaddr, VmAttributes::default())?;
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
 }

@@ -2,9 +2,9 @@
 //! Two guests on one core, and on several: nothing of one's registers and memory is ever seen by the other, and nothing
 //! is lost.
 
-use crate::guest::{Guest, Setup};
+use crate::guest::{ENTRY, Guest, LPCR_ILE, Setup};
 use crate::payload::{self, patterns};
-use partita_abi::{syscall, vcpu_register as register};
+use partita_abi::{GuestExit, ReplyAction, syscall, vcpu_register as register};
 use sel4::{arch, cap};
 use testkit::kit::microseconds;
 use testkit::{Case, Env, Helper, Kit, Outcome, check, check_eq, fail, println, timebase};
@@ -17,6 +17,10 @@ pub const CASES: &[Case] = &[
     Case {
         name: "VCPU0202 what one guest has freed is blank in the next one",
         body: freed,
+    },
+    Case {
+        name: "VCPU0203 5.1 every special register that a guest can write is its own",
+        body: special_registers,
     },
 ];
 
@@ -162,6 +166,7 @@ fn freed(kit: &mut Kit) -> Outcome {
         registers[register::PC] = 0;
         registers[register::MSR] = 0;
         registers[register::HFSCR] = 0;
+        registers[register::MMCR0] = 0;
         check!(registers.iter().all(|r| *r == 0));
         guest.run_on(kit, round % kit.cores())?;
         guest.vcpu.vcpu_resume()?;
@@ -175,5 +180,125 @@ fn freed(kit: &mut Kit) -> Outcome {
         let before = healthy(&other)?;
         rounds(kit, &other, before + 5)?;
     }
+    Ok(())
+}
+
+/// Special-purpose registers.
+const SPRS: usize = 1024;
+/// Where a guest stores them, first and later: word numbers. The handlers have those before.
+const FIRST: usize = 16;
+const LATER: usize = FIRST + SPRS;
+/// What the writer puts everywhere.
+const SECRET: u64 = 0x5ec2_e75e_5ec2_e75e;
+/// Time and instructions go on (DEC, the timebase and its alternates, VTB, PURR, SPURR, IC), interrupts change SRR0,
+/// SRR1 and DSISR, every branch CFAR; and numbers that QEMU has for performance counters, which count.
+const MOVING: [usize; 24] = [
+    18, 22, 26, 27, 28, 268, 269, 284, 285, 286, 287, 526, 527, 308, 309, 848, 849, 771, 772, 773,
+    774, 775, 776, 9,
+];
+/// PMC1 to PMC6 by their privileged numbers, which count; and what no guest can use on hardware and QEMU keeps: EAR, USIER
+/// and the like, BESCRS and the like, RWMR, TACR, TCSCR, CSIGR, SPMC1, SPMC2, MMCRS.
+const NOT_KEPT: [usize; 22] = [
+    787, 788, 789, 790, 791, 792, 282, 768, 736, 737, 738, 800, 801, 802, 803, 885, 888, 889, 890,
+    892, 893, 894,
+];
+
+/// `mtspr n, r2`; `mfspr r3, n`.
+fn spr_field(n: usize) -> u32 {
+    ((n & 31) << 16 | n >> 5 << 11) as u32
+}
+
+/// Code that stores all special registers from `word` of the shared memory on; one that can't be read counts as 0.
+fn store_all(guest: &Guest, mut at: u64, word: usize) -> u64 {
+    let put = |at: &mut u64, code: &[u32]| {
+        guest.place(*at, code);
+        *at += 4 * code.len() as u64;
+    };
+    // lis r9, 2; addi r9, r9, 8 * word
+    put(&mut at, &[0x3d20_0002, 0x3929_0000 | 8 * word as u32]);
+    for n in 0..SPRS {
+        // li r3, 0; mfspr r3, n; std r3, 8 * n(r9)
+        put(
+            &mut at,
+            &[
+                0x3860_0000,
+                0x7c60_02a6 | spr_field(n),
+                0xf869_0000 | 8 * n as u32,
+            ],
+        );
+    }
+    // li r3, 0x60; sc 1
+    put(&mut at, &[0x3860_0060, 0x4400_0022]);
+    at
+}
+
+/// Runs a guest until its next hypercall; what it can't execute is an illegal instruction to it.
+fn until_hypercall(guest: &Guest) -> Outcome {
+    loop {
+        let exit = guest.exit();
+        if exit.info.label() == GuestExit::Hypercall as u64 {
+            return Ok(());
+        }
+        let illegal = [GuestExit::EmulationAssist, GuestExit::FacilityUnavailable];
+        if !illegal.iter().any(|e| *e as u64 == exit.info.label()) {
+            fail!("exit {} at {:#x}", exit.info.label(), exit.msg[0]);
+        }
+        let words = [0, 0, 0, 0, 0x700, 0x8_0000, 0, 0];
+        guest.answer((ReplyAction::Inject as u64) << 48, words);
+    }
+}
+
+fn special_registers(kit: &mut Kit) -> Outcome {
+    let make = |kit: &mut Kit, window| {
+        let mut setup = Setup::new(&[]);
+        setup.window = window;
+        let guest = Guest::make(kit, &setup)?;
+        guest.vcpu.vcpu_set_mode(LPCR_ILE, 0)?;
+        // Program interrupts, privileged and of unavailable facilities: go on behind the instruction.
+        for vector in [0x700, 0xf20, 0xf40, 0xf60] {
+            guest.place(vector, payload::handlers()[1]);
+        }
+        Outcome::Ok(guest)
+    };
+    let (writer, reader) = (make(kit, 0)?, make(kit, 1)?);
+    let mut at = ENTRY;
+    // What it reads, twice.
+    for word in [FIRST, LATER] {
+        at = store_all(&reader, at, word);
+    }
+    // What it writes, and what of that it finds at once and later.
+    at = ENTRY;
+    let [high, low] = [(SECRET >> 16) as u16, SECRET as u16].map(u32::from);
+    // lis r2, high; ori r2, r2, low; rldimi r2, r2, 32, 0
+    writer.place(at, &[0x3c40_0000 | high, 0x6042_0000 | low, 0x7842_000e]);
+    at += 12;
+    for n in 0..SPRS {
+        writer.place(at, &[0x7c40_03a6 | spr_field(n)]);
+        at += 4;
+    }
+    for word in [FIRST, LATER] {
+        at = store_all(&writer, at, word);
+    }
+    reader.vcpu.vcpu_resume()?;
+    until_hypercall(&reader)?;
+    writer.vcpu.vcpu_resume()?;
+    until_hypercall(&writer)?;
+    reader.answer(0, []);
+    until_hypercall(&reader)?;
+    writer.answer(0, []);
+    until_hypercall(&writer)?;
+    let mut written = 0;
+    for n in (0..SPRS).filter(|n| !MOVING.contains(n)) {
+        let [before, after] = [FIRST, LATER].map(|word| reader.word(word + n));
+        if before != after {
+            fail!("SPR {n} of the other guest: {after:#x}, was {before:#x}");
+        }
+        let [first, later] = [FIRST, LATER].map(|word| writer.word(word + n));
+        if first != later && !NOT_KEPT.contains(&n) {
+            fail!("SPR {n}: {later:#x}, was {first:#x}");
+        }
+        written += usize::from(first == SECRET);
+    }
+    check!(written > 10);
     Ok(())
 }

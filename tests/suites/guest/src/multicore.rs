@@ -2,7 +2,7 @@
 //! What core 0 does to a guest's processor that core 1 runs. The root thread spins where it waits, so that what goes on
 //! meanwhile goes on on core 1.
 
-use crate::guest::{DATA, Guest, MSR_REAL, ORDER, Setup};
+use crate::guest::{DATA, Guest, LPCR_ILE, MSR_REAL, ORDER, Setup};
 use crate::isolation::{SEEDS, healthy, patterned, rounds, server};
 use crate::payload::{self, patterns, spinner};
 use partita_abi::{GuestExit, ReplyAction, badge, vcpu_register as register};
@@ -181,9 +181,6 @@ fn interrupts(kit: &mut Kit) -> Outcome {
     check_eq!(guest.word(spinner::EXTERNAL), 50);
     Ok(())
 }
-
-/// LPCR: interrupts of the guest are taken little-endian.
-const LPCR_ILE: u64 = 0x0200_0000;
 
 fn pause(kit: &mut Kit) -> Outcome {
     let guest = spinning(kit)?;

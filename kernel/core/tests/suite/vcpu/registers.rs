@@ -132,10 +132,10 @@ fn kept(register: usize, value: u64) -> u64 {
         register::MSR => value & !NEVER | 0x1000,
         register::LPCR => {
             let ail = if value & AIL == AIL { AIL } else { 0 };
-            value & (ILE | 0x200 | 7 << 52 | 0x2_0000) | ail
+            value & (ILE | 0x200 | 7 << 52) | ail
         }
         register::CIABR if value & 3 == 3 => 0,
-        register::HFSCR => value & 0x117,
+        register::HFSCR => value & 0x11f,
         register::TB_OFFSET => value.wrapping_add(0xff_ffff) >> 24 << 24,
         _ => value,
     }
@@ -154,6 +154,7 @@ impl Game {
         model[register::PC] = PC;
         model[register::MSR] = SF_ME;
         model[register::HFSCR] = 0x117;
+        model[register::MMCR0] = 0x8000_0000;
         Game { guest, model }
     }
 
