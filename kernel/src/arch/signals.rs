@@ -526,7 +526,13 @@ fast_answer_fault:
     cmpdi 1, 25, {BLOCKED_ON_REPLY}
     bne- fast_refused
     bne- 1, fast_refused
-    ld 23, {REPLY_PREV}(28)
+    ld 25, {TCB_NOTIFICATION}(31)
+    cmpdi 25, 0
+    beq+ 1f
+    ld 25, {NTFN_SC}(25)
+    cmpdi 25, 0
+    bne- fast_refused             // its time may be the notification's, and goes back
+1:  ld 23, {REPLY_PREV}(28)
     ld 24, {REPLY_NEXT}(28)
     ld 25, {TCB_PRIORITY}(27)
     ld 29, {READY_TOP}(13)

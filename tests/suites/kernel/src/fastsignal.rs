@@ -5,7 +5,7 @@
 use crate::support::{call_once, wait_once};
 use core::sync::atomic::{AtomicU64, Ordering};
 use partita_abi::{FaultLabel, syscall};
-use sel4::{CapRights, MessageInfo, arch, cap};
+use sel4::{CapRights, Error, MessageInfo, arch, cap};
 use testkit::{Case, Env, Helper, Kit, Outcome, Thread, check, check_eq};
 
 pub const CASES: &[Case] = &[
@@ -64,6 +64,10 @@ pub const CASES: &[Case] = &[
     Case {
         name: "FASTSIGNAL0031 answer to a VM fault: the thread goes on at once, or after somebody better",
         body: fault_answer,
+    },
+    Case {
+        name: "FASTSIGNAL0032 who answers a fault on a notification's time gives it back",
+        body: fault_answer_on_lent_time,
     },
 ];
 
@@ -481,4 +485,42 @@ fn fault_answer(kit: &mut Kit) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Gets a signal, then a fault that is there already, answers it, and waits for the next one. Words: endpoint, reply object.
+fn signal_then_faults(env: &Env) -> u64 {
+    let [endpoint, reply, ..] = env.args;
+    arch::recv(syscall::RECV, endpoint, reply);
+    arch::recv(syscall::NB_RECV, endpoint, reply);
+    arch::reply_recv(endpoint, 0, arch::message([]), reply).words[1]
+}
+
+fn fault_answer_on_lent_time(kit: &mut Kit) -> Outcome {
+    let (endpoint, reply, ntfn) = (kit.endpoint()?, kit.reply()?, kit.notification()?);
+    let handler = Helper::new(signal_then_faults)
+        .args([endpoint.bits(), reply.bits()])
+        .priority(130)
+        .start_passive(kit)?;
+    handler.tcb.tcb_bind_notification(ntfn)?;
+    let sc = kit.sched_context(5000, 5000)?;
+    sc.sched_context_bind(ntfn)?;
+    // Better than the handler: it waits at the endpoint before the handler comes there again.
+    Helper::new(signal_and_load)
+        .args([NOWHERE, ntfn.bits()])
+        .priority(140)
+        .fault(endpoint)
+        .start(kit)?;
+    check_eq!(handler.join(kit)?, NOWHERE);
+    // The second fault came to one without time: it runs on the faulting thread's.
+    check_eq!(
+        sc.sched_context_unbind_object(handler.tcb),
+        Err(Error::IllegalOperation)
+    );
+    Ok(())
+}
+
+/// Signals, and makes a fault. Words: address, notification.
+fn signal_and_load(env: &Env) -> u64 {
+    cap::Notification::from_bits(env.args[1]).signal();
+    crate::code::load(env)
 }
