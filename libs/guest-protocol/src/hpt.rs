@@ -17,7 +17,8 @@ pub const SET_UP_VRMA: u64 = 3;
 /// [`DONE`]. The totals are compared at the end, so a guest that runs meanwhile can make them
 /// differ. Label [`VIOLATION`]: [`Violation`], page or entry, entry.
 pub const VERIFY: u64 = 4;
-/// Answer: order of the table, entries that need interception, 1 if faults are intercepted.
+/// Answer: order of the table, entries that need interception, 1 if faults are intercepted,
+/// runs of identical storage faults of a vCPU that have been reported since the start.
 pub const STATS: u64 = 5;
 /// Words: next gfn, first gfn behind the range, 1 if no vCPU runs. Moves what has changed since the
 /// last call into the dirty log region. Answer as of [`FLUSH`].

@@ -9,8 +9,8 @@ use partita_papr::HptOrder;
 pub const SLOT_TABLE_BYTES: u64 = 0x1000;
 /// An epoch word: one page, as each reader has its own.
 pub const EPOCH_BYTES: u64 = 0x1000;
-/// `partita_hpt::Control`.
-pub const HPT_CONTROL_BYTES: u64 = 64;
+/// `partita_hpt::Control`: a word group of the table, and 32 bytes for each of 64 vCPUs.
+pub const HPT_CONTROL_BYTES: u64 = 64 + 64 * 32;
 /// `partita_hpt::Rev`, one for each entry of the table.
 pub const REV_BYTES: u64 = 24;
 /// Untyped memory of `memslots` beside guest memory: page tables, small frames.

@@ -8,12 +8,12 @@ use partita_abi::{GuestExit, ReplyAction};
 use partita_guest_protocol::channel::{self, Peer};
 use partita_guest_protocol::dirty::DirtyLog;
 use partita_guest_protocol::{Answer, answer, layout};
-use partita_hpt::{Control, Fault, FaultAction, Hpt, RealHpte, Rev, State};
+use partita_hpt::{Control, Fault, FaultAction, Hpt, Looping, RealHpte, Rev, State};
 use partita_papr::{HptOrder, PageSize};
 use partita_srcu::{EpochWord, Reader, Table};
 use sel4_microkit::{
-    Caller, ChannelSet, Child, FastReply, Handler, Infallible, MessageInfo, memory_region_symbol,
-    var,
+    Caller, ChannelSet, Child, FastReply, Handler, Infallible, MessageInfo, debug_println,
+    memory_region_symbol, var,
 };
 
 const _: () = assert!(
@@ -124,7 +124,7 @@ impl Handler for HandlerImpl {
     #[inline(never)]
     fn fault_mrs(
         &mut self,
-        _vcpu: Child,
+        vcpu: Child,
         info: MessageInfo,
         words: [u64; 8],
     ) -> Result<Option<FastReply>, Infallible> {
@@ -139,6 +139,9 @@ impl Handler for HandlerImpl {
             amr,
             iamr,
         };
+        if let Some(looping) = self.hpt.count_fault(vcpu.index(), &fault) {
+            report(&looping);
+        }
         Ok(Some(match self.hpt.storage_fault(&fault) {
             FaultAction::Resume => FastReply::new(action(ReplyAction::Resume), []),
             FaultAction::Inject {
@@ -152,6 +155,13 @@ impl Handler for HandlerImpl {
             ),
         }))
     }
+}
+
+/// Where the kernel prints, as with what else goes wrong in a server; elsewhere `STATS` has the number.
+#[cold]
+#[inline(never)]
+fn report(looping: &Looping) {
+    debug_println!("hpt: {looping}");
 }
 
 impl HandlerImpl {

@@ -59,7 +59,12 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
             }
             protocol::STATS => {
                 let (count, on) = self.state.fault_mode();
-                Answer::ok([u64::from(self.state.order.get()), count, u64::from(on)])
+                Answer::ok([
+                    u64::from(self.state.order.get()),
+                    count,
+                    u64::from(on),
+                    self.loops(),
+                ])
             }
             protocol::COLLECT_DIRTY => match log {
                 Some(log) => {

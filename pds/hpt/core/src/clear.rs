@@ -69,6 +69,9 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                 self.table.clear()?;
                 self.state.control.fault_mode.reset(&self.table)?;
                 self.state.control.clear_next.store(0, Ordering::Relaxed);
+                for guard in &self.state.control.guards {
+                    guard.reset();
+                }
                 self.state.control.vrma_done.store(0, Ordering::Release);
                 return Ok(Progress::Done);
             };

@@ -84,7 +84,9 @@ struct Met {
 }
 
 impl Fault {
-    fn address(&self) -> u64 {
+    /// The address that could not be used.
+    #[inline]
+    pub(crate) fn address(&self) -> u64 {
         if self.instruction { self.pc } else { self.dar }
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The shared memory of one hash page table.
 
-use crate::FaultMode;
+use crate::{FaultMode, LoopGuard, WATCHED};
 use partita_instance::atomic::{AtomicU32, AtomicU64, Ordering};
 use partita_instance::spin;
 use partita_papr::hpte::{ABSENT, LOCK, MODIFIED, PER_GROUP, VALID};
@@ -36,8 +36,9 @@ pub struct RealHpte {
     dw1: AtomicU64,
 }
 
-/// The words that exist once: 64 bytes. All zeros is the state after a reset.
-#[derive(Debug, Default)]
+/// The words that exist once, and those of each vCPU: 64 bytes and 32 a vCPU. All zeros is the state
+/// at the start.
+#[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Control {
     /// Entries that need interception, and whether it is on.
@@ -46,6 +47,24 @@ pub struct Control {
     pub(crate) clear_next: AtomicU64,
     /// Whether the virtual real mode area has been set up, and its lock bit.
     pub(crate) vrma_done: AtomicU64,
+    /// Runs of identical faults that have been reported. A reset keeps it.
+    pub(crate) loops: AtomicU64,
+    _reserved: [u64; 4],
+    /// The last fault of each vCPU.
+    pub(crate) guards: [LoopGuard; WATCHED],
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Control {
+            fault_mode: FaultMode::default(),
+            clear_next: AtomicU64::new(0),
+            vrma_done: AtomicU64::new(0),
+            loops: AtomicU64::new(0),
+            _reserved: [0; 4],
+            guards: core::array::from_fn(|_| LoopGuard::default()),
+        }
+    }
 }
 
 impl Rev {
@@ -150,7 +169,7 @@ impl RealHpte {
 /// | `rev` | 24 for each entry = 1.5 * 2^o | every instance, read-write |
 /// | `rmap` | 8 for each 4 KiB of guest real address space | every instance, read-write |
 /// | `real` | 2^o | read-only view of the real table |
-/// | `control` | 64 | every instance, read-write |
+/// | `control` | 2,112 | every instance, read-write |
 #[derive(Clone, Copy, Debug)]
 pub struct State<'a> {
     pub(crate) order: HptOrder,

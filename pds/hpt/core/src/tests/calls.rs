@@ -21,7 +21,7 @@ fn s4_1_s4_2_s4_16_layout() {
             size_of::<RealHpte>(),
             size_of::<Control>()
         ),
-        (24, 16, 64)
+        (24, 16, 2112)
     );
     let order = HptOrder::new(HptOrder::MAX).unwrap();
     assert_eq!(order.entries() - 1, chain::INDEX, "every index fits a link");

@@ -348,3 +348,75 @@ fn vrma_on_demand() {
         ));
     });
 }
+
+/// 5.4, loop guard: a run of identical faults of a vCPU is reported once, with its thousandth; any
+/// other fault of that vCPU ends the run, one of another vCPU does not.
+#[test]
+fn identical_faults_are_reported_once() {
+    use super::std::string::ToString;
+    with(|memory, _, hpt| {
+        let fault = Fault {
+            pc: 0x700,
+            ..load(cause::NOHPTE)
+        };
+        let run = |vcpu: usize, fault: Fault, n: u64| {
+            (0..n)
+                .filter_map(|i| {
+                    hpt.count_fault(vcpu, &fault)
+                        .map(|looping| (i + 1, looping))
+                })
+                .collect::<super::std::vec::Vec<_>>()
+        };
+        let expected = |vcpu, at, fault| super::std::vec![(at, Looping { vcpu, fault })];
+        assert_eq!(run(3, fault, 10 * LOOP), expected(3, LOOP, fault));
+        assert_eq!(hpt.loops(), 1);
+        let others = [
+            Fault { pc: 0x704, ..fault },
+            Fault { dar: EA, ..fault },
+            Fault {
+                cause: cause::NOHPTE | cause::STORE,
+                ..fault
+            },
+            Fault {
+                instruction: true,
+                ..fault
+            },
+        ];
+        for other in others {
+            assert_eq!(run(3, fault, LOOP - 1), []);
+            assert_eq!(run(3, other, 1), [], "another fault");
+            assert_eq!(run(3, fault, LOOP - 1), [], "the count begins anew");
+            assert_eq!(run(2, other, LOOP - 1), [], "of another vCPU");
+            assert_eq!(run(3, fault, 1), expected(3, 1, fault));
+            assert_eq!(run(2, other, 1), expected(2, 1, other));
+            run(3, other, 1);
+            run(2, fault, 1);
+        }
+        assert_eq!(hpt.loops(), 9);
+        // What is counted is not what is decided: the guest goes on.
+        assert_eq!(hpt.storage_fault(&fault), data(cause::NOHPTE));
+        // A fault of zeros counts as any other, also the first.
+        assert_eq!(
+            run(0, Fault::default(), LOOP),
+            expected(0, LOOP, Fault::default())
+        );
+        run(WATCHED - 1, fault, LOOP - 1);
+        let mut cursor = 0;
+        while hpt.reset(&mut cursor).unwrap() == Progress::More {}
+        assert_eq!(
+            run(WATCHED - 1, fault, LOOP - 1),
+            [],
+            "a reset ends every run"
+        );
+        assert_eq!(hpt.loops(), 10);
+        let line = Looping { vcpu: 3, fault }.to_string();
+        assert_eq!(
+            line,
+            "vCPU 3: 1000 identical data storage faults: pc 0x700, address 0x12340123, cause 0x40000000"
+        );
+        assert_eq!(
+            size_of_val(&memory.control) as u64,
+            partita_guest_protocol::layout::HPT_CONTROL_BYTES
+        );
+    });
+}

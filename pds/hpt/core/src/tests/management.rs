@@ -67,7 +67,7 @@ fn verify_flush_reset() {
         let totals = until_done(hpt, protocol::VERIFY, words([]), 4).unwrap();
         assert_eq!(totals[1..4], [40, 60, 40]);
         let stats = hpt.manage(None, Peer::Control, protocol::STATS, &words([]));
-        assert_eq!(stats, Answer::ok([18, 60, 1]));
+        assert_eq!(stats, Answer::ok([18, 60, 1, 0]));
 
         // The count is wrong if something was counted that is not there.
         let wrong = until_done(hpt, protocol::VERIFY, words([0, 1]), 4).unwrap_err();
