@@ -7,10 +7,10 @@ use crate::answer;
 /// Answer: next gfn, [`MORE`] or [`DONE`]. Label [`TABLE`]: the kernel refused (word 0 as it was).
 pub const FLUSH: u64 = 1;
 /// Word: cursor, 0 at first. Empties the table; no vCPU may run. Answer: cursor, [`MORE`] or
-/// [`DONE`].
+/// [`DONE`]. It goes through a word for each entry and each guest page, [`SCAN`] of them a call.
 pub const RESET: u64 = 2;
-/// Words: cursor (0 at first), bytes. Sets the virtual real mode area up, once after each reset.
-/// Answer: cursor, [`MORE`] or [`DONE`]. Label [`VRMA_FAILED`]: [`VrmaError`], address.
+/// Words: cursor (0 at first), bytes. Sets the virtual real mode area up, once after each reset,
+/// [`BATCH`] pages a call. Answer: cursor, [`MORE`] or [`DONE`]. Label [`VRMA_FAILED`]: [`VrmaError`], address.
 pub const SET_UP_VRMA: u64 = 3;
 /// Words: cursor (0 at first), valid entries, entries that need interception, members of chains so
 /// far (0 at first). Checks the invariants on a live table. Answer: the same four, [`MORE`] or
@@ -24,7 +24,12 @@ pub const STATS: u64 = 5;
 /// last call into the dirty log region. Answer as of [`FLUSH`].
 pub const COLLECT_DIRTY: u64 = 6;
 
-/// Call again with the cursor of the answer.
+/// Entries that one call changes at most, and pages of a call of [`SET_UP_VRMA`] that is not the last.
+pub const BATCH: u64 = 64;
+/// Words that one call looks at at most, and that a call of [`RESET`] which is not the last does.
+pub const SCAN: u64 = 1024;
+
+/// Call again with the cursor of the answer, which has grown.
 pub const MORE: u64 = 1;
 /// Complete.
 pub const DONE: u64 = 0;

@@ -21,9 +21,9 @@ pub const SET_REGION: u64 = 4;
 pub const ADVANCE: u64 = 5;
 /// Gives up the change in progress. Answer as of [`SET_REGION`].
 pub const ABORT: u64 = 6;
-/// Words: [`Source`], offset in it, guest real address, bytes. Copies at most [`LOAD_STEP`] bytes
-/// into guest memory, read-only slots too. Answer: as of [`REQUEST`], word 0 is the number of bytes
-/// copied; the caller goes on behind them until none are left.
+/// Words: [`Source`], offset in it, guest real address, bytes. Copies them, or the first [`LOAD_STEP`]
+/// of them, into guest memory, read-only slots too. Answer: as of [`REQUEST`], word 0 is the number of
+/// bytes copied; the caller goes on behind them until none are left.
 pub const LOAD: u64 = 7;
 /// Word: [`STATS_SLOTS`], or 1 + the number of a frame size (4 KiB, 64 KiB, 2 MiB). Answer: slots,
 /// pages held, of these foreign, mapped, busy, log2 of the largest page that all slots can have; or bytes of a frame, frames in all, free, committed.

@@ -3,11 +3,12 @@
 
 use crate::memory::Memory;
 use crate::regions::Guest;
-use crate::servers::{Failed, Hpt, Memslots};
+use crate::servers::SERVERS;
 use core::fmt;
 use partita_guest_protocol::memslots;
 use partita_papr::GuestReal;
 use partita_vcpu::load::{self, Plan, PlanError, RTAS_BLOB, Source};
+use partita_vcpu::servers::Failed;
 use partita_vcpu::tree::{PAGES_64K_AND_16M, PAGES_UP_TO_64K, Tree, TreeError};
 use partita_vcpu::{GuestMemory, StartState};
 
@@ -66,10 +67,10 @@ pub(crate) fn load(guest: &Guest, memory: &mut Memory) -> Result<StartState, Boo
             Source::Rtas | Source::Tree => None,
         };
         match from {
-            Some(from) => Memslots.load(from, copy.offset, copy.gpa, copy.bytes)?,
-            None => Memslots.load(memslots::Source::Zeros, 0, copy.gpa, copy.bytes)?,
+            Some(from) => SERVERS.load(from, copy.offset, copy.gpa, copy.bytes)?,
+            None => SERVERS.load(memslots::Source::Zeros, 0, copy.gpa, copy.bytes)?,
         }
-        Memslots.load(
+        SERVERS.load(
             memslots::Source::Zeros,
             0,
             copy.gpa + copy.bytes,
@@ -78,7 +79,7 @@ pub(crate) fn load(guest: &Guest, memory: &mut Memory) -> Result<StartState, Boo
     }
     write(memory, plan.rtas.start, &RTAS_BLOB)?;
     write(memory, plan.tree.start, &tree)?;
-    Hpt::set_up_vrma(plan.kernel.end)?;
+    SERVERS.set_up_vrma(plan.kernel.end)?;
     Ok(StartState::new(plan.entry, plan.tree.start))
 }
 
@@ -101,7 +102,7 @@ fn tree(guest: &Guest, plan: &Plan) -> Result<alloc::vec::Vec<u8>, BootError> {
         vcpus: guest.vcpus,
         hpt_order: guest.hpt_order,
         // Only what every slot has in one piece (SPEC 3.5).
-        page_sizes: if Memslots.page_shift()? >= 24 {
+        page_sizes: if SERVERS.page_shift()? >= 24 {
             PAGES_64K_AND_16M
         } else {
             PAGES_UP_TO_64K

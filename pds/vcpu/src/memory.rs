@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Guest memory through the view capability: a page is mapped only while it is used.
 
-use crate::servers::Memslots;
+use crate::servers::request;
 use core::ptr::NonNull;
 use partita_guest_protocol::symbol::VIEW_SLOT;
 use partita_papr::Gfn;
@@ -11,11 +11,10 @@ use sel4_microkit::{cspace_cap, own_vspace};
 
 const VIEW: sel4::cap::GSpaceView = cspace_cap::<cap_type::GSpaceView>(VIEW_SLOT);
 
-/// The view's page of address space, and who finds frames.
+/// The view's page of address space.
 pub(crate) struct Memory {
     /// None: this instance does not touch guest memory.
     pub(crate) window: Option<NonNull<u8>>,
-    pub(crate) memslots: Memslots,
 }
 
 impl Memory {
@@ -28,7 +27,7 @@ impl Memory {
             Err(sel4::Error::FailedLookup) => {}
             Err(_) => return Err(NotBacked),
         }
-        if !self.memslots.request(page) {
+        if !request(page) {
             return Err(NotBacked);
         }
         map().map(|()| Mapped(window)).map_err(|_| NotBacked)

@@ -6,7 +6,7 @@ use crate::machine::{Host, Vcpus};
 use crate::memory::Memory;
 use crate::regions::{self, Guest};
 use crate::reply;
-use crate::servers::{Hpt, Memslots, Vpa};
+use crate::servers::{END, SERVERS, vpa_instances};
 use core::convert::Infallible;
 use core::num::NonZero;
 use core::ptr::NonNull;
@@ -84,7 +84,6 @@ pub(crate) fn start() -> HandlerImpl<impl Fn()> {
         window: NonNull::new(core::ptr::with_exposed_provenance_mut(
             *var!(view_window: usize = 0),
         )),
-        memslots: Memslots,
     };
     let guest = regions::guest();
     let config = Config {
@@ -112,8 +111,8 @@ pub(crate) fn start() -> HandlerImpl<impl Fn()> {
     if !first {
         return handler;
     }
-    let started = Memslots
-        .create(handler.guest.memory_bytes)
+    let started = SERVERS
+        .create_slot(handler.guest.memory_bytes)
         .map_err(BootError::from)
         .and_then(|()| handler.start());
     if let Err(error) = started {
@@ -191,10 +190,9 @@ impl<F: Fn()> HandlerImpl<F> {
     /// As after power-on, with the same memory. All vCPUs are out.
     fn restart(&mut self) -> Result<(), BootError> {
         for vcpu in self.vcpus() {
-            // Who is out has nothing to wait for; a second call is for what the first began.
-            while !Vpa::unregister_all(vcpu.number().into())? {}
+            SERVERS.unregister_all(vcpu.number().into(), vpa_instances())?;
         }
-        Hpt::reset()?;
+        SERVERS.reset_table(self.guest.hpt_order, END)?;
         let machine = self.platform.machine_mut();
         for mode in [
             PartitionMode::LittleEndianInterrupts(false),

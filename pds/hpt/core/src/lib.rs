@@ -54,13 +54,14 @@ pub use table::{PageAnswer, Pages, Table, TableError};
 pub use verify::{Checked, Violation};
 pub use vrma::VrmaError;
 
+use partita_guest_protocol::hpt as protocol;
 use partita_papr::PageSize;
 use partita_srcu::Reader;
 
 /// Entries that one call of a long operation changes at most.
-pub const BATCH: usize = 64;
+pub const BATCH: usize = protocol::BATCH as usize;
 /// Words that one call of a long operation looks at at most.
-pub const SCAN: u64 = 1024;
+pub const SCAN: u64 = protocol::SCAN;
 
 /// One instance of the server.
 #[derive(Debug)]

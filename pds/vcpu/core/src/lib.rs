@@ -3,7 +3,8 @@
 //! memory (`hpt`, `memslots`) and its per-vCPU areas (`vpa`).
 //!
 //! [`Platform`] answers the hypercalls that are routed here and every other exit; [`load`] says
-//! where kernel, initrd, RTAS and device tree go; [`tree`] writes the device tree.
+//! where kernel, initrd, RTAS and device tree go; [`tree`] writes the device tree; [`servers`] asks the
+//! other servers for what a start needs.
 //!
 //! All state that counts is in [`VmState`], [`VcpuState`], [`SourceState`] and [`InputRing`], in
 //! memory that the instances (one a core) share. No path of a hypercall allocates, formats or
@@ -30,6 +31,7 @@ mod platform;
 mod reply;
 mod rtas;
 mod sched;
+pub mod servers;
 mod state;
 #[cfg(feature = "device-tree")]
 pub mod tree;

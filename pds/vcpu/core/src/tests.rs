@@ -9,6 +9,7 @@ mod load;
 mod modes;
 mod rtas;
 mod sched;
+mod servers;
 mod terminal;
 #[cfg(feature = "device-tree")]
 mod tree;
