@@ -12,8 +12,8 @@ pub const RESET: u64 = 2;
 /// Words: cursor (0 at first), bytes. Sets the virtual real mode area up, once after each reset,
 /// [`BATCH`] pages a call. Answer: cursor, [`MORE`] or [`DONE`]. Label [`VRMA_FAILED`]: [`VrmaError`], address.
 pub const SET_UP_VRMA: u64 = 3;
-/// Words: cursor (0 at first), valid entries, entries that need interception, members of chains so
-/// far (0 at first). Checks the invariants on a live table. Answer: the same four, [`MORE`] or
+/// Words: cursor, valid entries, entries that need interception, members of chains so far, place in a
+/// chain (all 0 at first). Checks the invariants on a live table. Answer: the same five, [`MORE`] or
 /// [`DONE`]. The totals are compared at the end, so a guest that runs meanwhile can make them
 /// differ. Label [`VIOLATION`]: [`Violation`], page or entry, entry.
 pub const VERIFY: u64 = 4;
@@ -21,15 +21,16 @@ pub const VERIFY: u64 = 4;
 /// runs of identical storage faults of a vCPU that have been reported since the start.
 pub const STATS: u64 = 5;
 /// Words: next gfn, first gfn behind the range, 1 if no vCPU runs. Moves what has changed since the
-/// last call into the dirty log region. Answer as of [`FLUSH`].
+/// last call into the dirty log region; pages that more than [`SCAN`] entries map always count as changed. Answer as of [`FLUSH`].
 pub const COLLECT_DIRTY: u64 = 6;
 
 /// Entries that one call changes at most, and pages of a call of [`SET_UP_VRMA`] that is not the last.
 pub const BATCH: u64 = 64;
-/// Words that one call looks at at most, and that a call of [`RESET`] which is not the last does.
+/// Words that one call looks at (fewer than twice as many where it follows chains), and that a call of
+/// [`RESET`] which is not the last does.
 pub const SCAN: u64 = 1024;
 
-/// Call again with the cursor of the answer, which has grown.
+/// Call again with the cursor of the answer. That of [`RESET`] and [`SET_UP_VRMA`] has grown.
 pub const MORE: u64 = 1;
 /// Complete.
 pub const DONE: u64 = 0;

@@ -20,7 +20,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         if !peer.manages() {
             return Answer::label(answer::INVALID);
         }
-        let [a, b, c, d, ..] = *words;
+        let [a, b, c, d, e, ..] = *words;
         match label {
             protocol::FLUSH => {
                 let mut range = GfnRange { next: a, end: b };
@@ -45,6 +45,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                     valid: b,
                     intercept: c,
                     members: d,
+                    chain: e,
                 };
                 match self.verify_some(&mut checked) {
                     Ok(progress) => Answer::ok([
@@ -52,6 +53,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                         checked.valid,
                         checked.intercept,
                         checked.members,
+                        checked.chain,
                         word(progress),
                     ]),
                     Err(violation) => violated(violation),

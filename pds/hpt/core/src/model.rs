@@ -83,7 +83,10 @@ impl Memory {
             valid += u64::from(hpt.verify_entry(i).expect("I1, I2, I7").0);
         }
         let members: u64 = (0..2)
-            .map(|g| hpt.verify_chain(Gfn::new(g).unwrap()).expect("I2 to I6"))
+            .map(|g| {
+                hpt.verify_chain(Gfn::new(g).unwrap(), &mut 0)
+                    .expect("I2 to I6")
+            })
             .sum();
         assert_eq!(members, valid, "I1, I3");
     }

@@ -92,7 +92,12 @@ pub struct Checked {
     pub intercept: u64,
     /// Members of chains.
     pub members: u64,
+    /// In a long chain: the member that is next (bits 31:0) and how often [`SCAN`] members have been
+    /// checked (63:32), at least once. 0 elsewhere.
+    pub chain: u64,
 }
+
+const PIECES_SHIFT: u32 = 32;
 
 impl<T: Table, P: Pages> Hpt<'_, T, P> {
     /// Checks one entry: I1, I2, I7 for it, and its real entry. Returns whether it is valid and
@@ -148,8 +153,14 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         check_links(&chain, index as u32)
     }
 
-    /// Checks one chain: I2 to I6. Returns the number of its members.
-    pub fn verify_chain(&self, gfn: Gfn) -> Result<u64, Violation> {
+    /// Checks the members of one chain, at most [`SCAN`] of them: I2 to I6. Returns how many.
+    /// `place` is 0 at first; it is 0 again when the chain has been gone through.
+    ///
+    /// A chain that changes between two calls is not followed any further if the member where the
+    /// walk goes on has left it, or if there have been as many members as the table has entries: one
+    /// that does not change ends before, since links that agree lead back to the head.
+    pub fn verify_chain(&self, gfn: Gfn, place: &mut u64) -> Result<u64, Violation> {
+        let from = core::mem::take(place);
         let Some(chain) = Chain::lock(&self.state, gfn) else {
             return Ok(0);
         };
@@ -161,8 +172,12 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                 Err(Violation::BadHead { gfn: page })
             };
         };
-        let (mut index, mut members) = (first, 0);
-        loop {
+        let pieces = from >> PIECES_SHIFT;
+        let mut index = if from == 0 { first } else { from as u32 };
+        if from != 0 && !self.is_member(gfn, index) {
+            return Ok(0);
+        }
+        for members in 1..=SCAN {
             let Some((_, rev)) = self.state.find(index as u64) else {
                 return Err(Violation::BadHead { gfn: page });
             };
@@ -184,31 +199,50 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                     });
                 }
             }
-            members += 1;
             match chain.next(index) {
                 Some(next) if next == first => return Ok(members),
-                Some(next) if members < self.state.entries() => index = next,
-                _ => return Err(Violation::Endless { gfn: page }),
+                Some(next) => index = next,
+                None => return Err(Violation::Endless { gfn: page }),
             }
         }
+        if (pieces + 1) * SCAN < self.state.entries() {
+            *place = (pieces + 1) << PIECES_SHIFT | index as u64;
+        }
+        Ok(SCAN)
     }
 
-    /// Checks the next [`SCAN`] entries or chains; at the end the totals too. `checked` is all zeros
-    /// at first.
+    /// Whether the entry is a member of the chain of `gfn`, which is locked.
+    fn is_member(&self, gfn: Gfn, index: u32) -> bool {
+        self.state.find(index as u64).is_some_and(|(_, rev)| {
+            let v = rev.v.load(Ordering::Relaxed);
+            let page = page_of(v, rev.r.load(Ordering::Relaxed));
+            v & (VALID | LOCK) == VALID && page.map(|(g, _)| g) == Some(gfn)
+        })
+    }
+
+    /// Checks the next entries, chains and members of chains, at least [`SCAN`] and fewer than twice
+    /// as many; at the end the totals too. `checked` is all zeros at first.
     pub fn verify_some(&self, checked: &mut Checked) -> Result<Progress, Violation> {
         let entries = self.state.entries();
         let end = entries + self.state.rmap.len() as u64;
-        for _ in 0..SCAN {
+        let mut seen = 0;
+        while seen < SCAN {
             if checked.cursor >= end {
                 return self.verify_totals(checked).map(|()| Progress::Done);
             }
+            seen += 1;
             if checked.cursor < entries {
                 let (is_valid, needs) = self.verify_entry(checked.cursor)?;
                 // The counts so far are the caller's.
                 checked.valid = checked.valid.wrapping_add(is_valid.into());
                 checked.intercept = checked.intercept.wrapping_add(needs.into());
             } else if let Some(gfn) = Gfn::new(checked.cursor - entries) {
-                checked.members = checked.members.wrapping_add(self.verify_chain(gfn)?);
+                let members = self.verify_chain(gfn, &mut checked.chain)?;
+                checked.members = checked.members.wrapping_add(members);
+                seen += members;
+                if checked.chain != 0 {
+                    break;
+                }
             }
             checked.cursor += 1;
         }

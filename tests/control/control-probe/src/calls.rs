@@ -169,21 +169,21 @@ pub fn release(first: u64, end: u64) -> Outcome<u64> {
 // hpt
 
 /// Makes an operation's calls until it is complete.
-fn run(what: &'static str, label: u64, mut words: [u64; 4], more: usize) -> Outcome<Words> {
+fn run(what: &'static str, label: u64, mut words: [u64; 5], more: usize) -> Outcome<Words> {
     loop {
         let got = call(channel::HPT, label, words).ok(what)?;
         if got.words[more] == hpt::DONE {
             return Ok(got.words);
         }
-        words = [got.words[0], words[1], words[2], words[3]];
+        words[0] = got.words[0];
         if label == hpt::VERIFY {
-            words.copy_from_slice(&got.words[..4]);
+            words.copy_from_slice(&got.words[..5]);
         }
     }
 }
 
 pub fn flush(first: u64, end: u64) -> Outcome {
-    run("S3.5 flush", hpt::FLUSH, [first, end, 0, 0], 1).map(drop)
+    run("S3.5 flush", hpt::FLUSH, [first, end, 0, 0, 0], 1).map(drop)
 }
 
 /// One step of it.
@@ -193,12 +193,12 @@ pub fn flush_once(first: u64, end: u64) -> Got {
 
 /// Checks I1 to I7; valid entries and those that need interception.
 pub fn verify() -> Outcome<(u64, u64)> {
-    let words = run("I1 to I7", hpt::VERIFY, [0; 4], 4)?;
+    let words = run("I1 to I7", hpt::VERIFY, [0; 5], 5)?;
     Ok((words[1], words[2]))
 }
 
 pub fn collect_dirty(first: u64, end: u64) -> Outcome {
-    run("dirty pages", hpt::COLLECT_DIRTY, [first, end, 1, 0], 1).map(drop)
+    run("dirty pages", hpt::COLLECT_DIRTY, [first, end, 1, 0, 0], 1).map(drop)
 }
 
 // memslots

@@ -31,13 +31,13 @@ mod pd {
     }
 
     fn pass() -> Pass {
-        let mut words = [0; 4];
+        let mut words = [0; 5];
         loop {
             let info = MessageInfo::new(hpt::VERIFY, words.len());
             let (info, got) = Channel::new(channel::HPT).pp_call_mrs(info, words);
-            words.copy_from_slice(&got[..4]);
+            words.copy_from_slice(&got[..5]);
             match info.label() {
-                answer::OK if got[4] == hpt::DONE => return Pass::Right(words[1]),
+                answer::OK if got[5] == hpt::DONE => return Pass::Right(words[1]),
                 answer::OK => {}
                 hpt::VIOLATION
                     if words[0] == hpt::Violation::Count as u64

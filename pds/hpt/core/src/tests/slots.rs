@@ -119,10 +119,10 @@ fn s4_10_a_locked_member_is_not_trusted() {
         let whole = entry.load(Relaxed);
         let chain = Gfn::new(5).unwrap();
         entry.store(LOCK, Relaxed);
-        assert_eq!(hpt.verify_chain(chain), Ok(2));
+        assert_eq!(hpt.verify_chain(chain, &mut 0), Ok(2));
         entry.store(0, Relaxed);
         let free = Violation::FreeMember { gfn: 5, index: 8 };
-        assert_eq!(hpt.verify_chain(chain), Err(free));
+        assert_eq!(hpt.verify_chain(chain, &mut 0), Err(free));
         entry.store(whole, Relaxed);
     });
 }
