@@ -3,7 +3,8 @@
 
 use crate::answer;
 
-/// Words: next gfn, first gfn behind the range. Makes entries that map pages of the range ABSENT.
+/// Words: next gfn, first gfn behind the range. Makes entries that map pages of the range ABSENT. From then on
+/// such a page is mapped again only when `memslots` has answered that it is ready.
 /// Answer: next gfn, [`MORE`] or [`DONE`]. Label [`TABLE`]: the kernel refused (word 0 as it was).
 pub const FLUSH: u64 = 1;
 /// Word: cursor, 0 at first. Empties the table; no vCPU may run. Answer: cursor, [`MORE`] or

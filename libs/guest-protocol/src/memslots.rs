@@ -29,7 +29,8 @@ pub const LOAD: u64 = 7;
 /// pages held, of these foreign, mapped, busy, log2 of the largest page that all slots can have; or bytes of a frame, frames in all, free, committed.
 pub const STATS: u64 = 8;
 /// Word: gfn. The piece of memory that holds it becomes BUSY. Answer: first gfn, first gfn behind
-/// it: flush these.
+/// it: flush these (`hpt` maps none of them again while they are BUSY) and release their areas
+/// (`vpa`; a guest can register one there anew, then [`RECLAIM_FINISH`] says so).
 pub const RECLAIM_BEGIN: u64 = 9;
 /// Word: gfn. Unmaps a BUSY piece and frees its frame. Answer: [`Step`].
 pub const RECLAIM_FINISH: u64 = 10;

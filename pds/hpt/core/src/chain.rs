@@ -2,10 +2,11 @@
 //! The chain of entries that map one guest page (S4.2 to S4.6).
 //!
 //! The head is one word for each 4 KiB: index of the first entry, PRESENT (0 is an index too),
-//! C and R that entries have left behind, the size of the largest page that left C, and the lock
-//! bit. Everything but C and R changes under the lock only. C and R are only ever or-ed in, by
-//! anybody, and taken out by the one who reports them; no one stores the whole word (S4.5).
+//! C and R that entries have left behind, the size of the largest page that left C, the lock bit,
+//! and HELD. Everything but C, R and HELD changes under the lock only. C and R are only ever or-ed
+//! in, by anybody, and taken out by the one who reports them; no one stores the whole word (S4.5).
 
+use crate::TableError;
 use crate::state::{Rev, State};
 use partita_instance::atomic::{AtomicU64, Ordering};
 use partita_instance::spin;
@@ -20,6 +21,9 @@ pub(crate) const PRESENT: u64 = 1 << 32;
 pub(crate) const RC_SHIFT: u32 = 32;
 /// Lock bit.
 pub(crate) const LOCK: u64 = 1 << 43;
+/// The page has been flushed: it may be on its way out, though the GSpace still has it. Nothing is
+/// linked before `memslots` has been asked for it. Set and cleared by anybody.
+pub(crate) const HELD: u64 = 1 << 44;
 const ORDER_SHIFT: u32 = 48;
 /// log2 of the pages that C stands for.
 const ORDER: u64 = 0x3f << ORDER_SHIFT;
@@ -44,7 +48,48 @@ pub(crate) fn mark_changed(state: &State<'_>, gfn: Gfn) {
     }
 }
 
+/// Nothing is linked to the page's chain until [`let_in`]. Members stay: the caller flushes them.
+pub(crate) fn hold_back(state: &State<'_>, gfn: Gfn) {
+    if let Some(head) = state.head(gfn) {
+        head.fetch_or(HELD, Ordering::Relaxed);
+    }
+}
+
+/// Ends [`hold_back`].
+pub(crate) fn let_in(state: &State<'_>, gfn: Gfn) {
+    if let Some(head) = state.head(gfn)
+        && head.load(Ordering::Relaxed) & HELD != 0
+    {
+        head.fetch_and(!HELD, Ordering::Relaxed);
+    }
+}
+
 impl<'a> Chain<'a> {
+    /// [`Chain::lock`] for a new member: `NotMapped` while the page is held back, `Rejected` if it has
+    /// no head.
+    #[inline(always)]
+    pub(crate) fn lock_for_member(state: &'a State<'a>, gfn: Gfn) -> Result<Self, TableError> {
+        let head = state.head(gfn).ok_or(TableError::Rejected)?;
+        loop {
+            let word = head.fetch_or(LOCK, Ordering::Acquire);
+            if word & (LOCK | HELD) == 0 {
+                return Ok(Chain {
+                    state,
+                    head,
+                    found: word,
+                    word,
+                });
+            }
+            if word & LOCK == 0 {
+                head.fetch_and(!LOCK, Ordering::Release);
+                return Err(TableError::NotMapped);
+            }
+            while head.load(Ordering::Relaxed) & LOCK != 0 {
+                spin();
+            }
+        }
+    }
+
     /// Locks the chain of `gfn`, waiting for it. Only for one who holds an entry's lock or none
     /// and no other chain's. `None` if the page has no head.
     #[inline]

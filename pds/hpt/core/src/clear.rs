@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! H_CLEAR_HPT (2.2) and the reset of a whole table.
 
-use crate::chain::{Chain, INDEX, LOCK, PRESENT};
+use crate::chain::{Chain, HELD, INDEX, LOCK, PRESENT};
 use crate::enter::failed;
 use crate::hypercall::Outcome;
 use crate::state::page_of;
@@ -75,7 +75,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                 self.state.control.vrma_done.store(0, Ordering::Release);
                 return Ok(Progress::Done);
             };
-            head.fetch_and(!(INDEX | PRESENT | LOCK), Ordering::Relaxed);
+            head.fetch_and(!(INDEX | PRESENT | LOCK | HELD), Ordering::Relaxed);
             *cursor += 1;
             left -= 1;
         }

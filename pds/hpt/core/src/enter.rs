@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! H_ENTER (2.2), and the insertion that the other parts share.
 
-use crate::chain::Chain;
+use crate::chain::{Chain, let_in};
 use crate::hypercall::{Outcome, Words};
 use crate::state::{NOT_GUEST, READ_ONLY_PAGE, Rev, needs_intercept};
 use crate::{Hpt, PageAnswer, Pages, Table, TableError};
@@ -161,7 +161,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         };
         let mut result = Err(Refusal::Table(TableError::NotMapped));
         for _ in 0..DEFERRALS {
-            result = match self.pages.request(new.gfn, new.shift, !new.is_read_only()) {
+            result = match self.request(&new) {
                 PageAnswer::Ready => self.place_again(&new, place),
                 PageAnswer::Busy => self.place_absent(&new, place),
                 PageAnswer::Refused => return Outcome::status(status::H_PARAMETER),
@@ -176,6 +176,16 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
             Err(Refusal::Full) => Outcome::status(status::H_PTEG_FULL),
             Err(Refusal::Table(error)) => Outcome::status(failed(error)),
         }
+    }
+
+    /// Asks for the page of an entry. One that is there is held back no longer.
+    #[inline]
+    pub(crate) fn request(&self, new: &NewEntry) -> PageAnswer {
+        let answer = self.pages.request(new.gfn, new.shift, !new.is_read_only());
+        if answer == PageAnswer::Ready {
+            let_in(&self.state, new.gfn);
+        }
+        answer
     }
 
     /// ZERO_PAGE: the page is zeroed before the entry becomes valid, unless it is plain that there
@@ -287,11 +297,14 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         }
         rev.r.store(new.r, Ordering::Relaxed);
         let rc = {
-            let Some(mut chain) = Chain::lock(&self.state, new.gfn) else {
-                if intercept {
-                    self.state.control.fault_mode.lower();
+            let mut chain = match Chain::lock_for_member(&self.state, new.gfn) {
+                Ok(chain) => chain,
+                Err(error) => {
+                    if intercept {
+                        self.state.control.fault_mode.lower();
+                    }
+                    return Err(error);
                 }
-                return Err(TableError::Rejected);
             };
             chain.link(ptex, rev);
             chain.rc()

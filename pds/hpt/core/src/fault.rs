@@ -283,7 +283,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
                     }
                 }
             }
-            match self.pages.request(new.gfn, new.shift, !new.is_read_only()) {
+            match self.request(&new) {
                 PageAnswer::Ready => {}
                 PageAnswer::Busy => return FaultAction::Resume,
                 PageAnswer::Refused => return fault.because(cause::PROT),

@@ -2,7 +2,7 @@
 //! Taking all translations of a range of guest memory away (S3.5, S3.6): between the two steps of
 //! a slot's deletion, and before a page is reclaimed.
 
-use crate::chain::Chain;
+use crate::chain::{Chain, hold_back};
 use crate::state::{READ_ONLY_PAGE, Rev, needs_intercept, page_of};
 use crate::{BATCH, GfnRange, Hpt, Pages, Progress, SCAN, Table, TableError};
 use partita_instance::atomic::Ordering;
@@ -13,6 +13,10 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
     /// Makes every entry whose page begins in `range` ABSENT: the guest keeps its view, hardware
     /// has nothing, no chain of the range has a member (I7). Stops after [`BATCH`] entries or
     /// [`SCAN`] pages. The slot need not exist any more, only the chain counts (finding 6).
+    ///
+    /// From then on a page of the range is mapped again only after `memslots` has said that it is
+    /// there: while it is reclaimed, a guest on another core gets ABSENT entries, although the GSpace
+    /// still has the page.
     ///
     /// After a [`TableError`] the same cursor may be used again.
     pub fn flush(&self, range: &mut GfnRange) -> Result<Progress, TableError> {
@@ -25,6 +29,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
             let Some(gfn) = Gfn::new(range.next) else {
                 break;
             };
+            hold_back(&self.state, gfn);
             if self.flush_first(gfn)? {
                 changed += 1;
             } else {

@@ -68,7 +68,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
         let new = self.vrma_page(address).ok_or(VrmaError::Page(address))?;
         let mut result = self.place_again(&new, Place::Exact(ptex));
         if result == Err(Refusal::Table(TableError::NotMapped)) {
-            match self.pages.request(new.gfn, new.shift, !new.is_read_only()) {
+            match self.request(&new) {
                 PageAnswer::Ready => result = self.place_again(&new, Place::Exact(ptex)),
                 PageAnswer::Busy | PageAnswer::Refused => return Err(VrmaError::Page(address)),
             }
@@ -91,7 +91,7 @@ impl<T: Table, P: Pages> Hpt<'_, T, P> {
             return false;
         };
         // The page first: no lock is held across a call to memslots.
-        match self.pages.request(new.gfn, new.shift, !new.is_read_only()) {
+        match self.request(&new) {
             PageAnswer::Ready => {}
             PageAnswer::Busy => return true,
             PageAnswer::Refused => return false,

@@ -181,6 +181,38 @@ fn f7_s2_20_absent_entry_is_completed_by_a_fault() {
     });
 }
 
+/// F7 of a page that is reclaimed: the fault waits for the end although the GSpace still has the page,
+/// also with translation off.
+#[test]
+fn f7_a_page_that_is_reclaimed_stays_absent() {
+    with(|_, kernel, hpt| {
+        let index = enter_ea(hpt, 0x2_0000 | 2, false);
+        assert!(kernel.access(index, true));
+        let real = Fault {
+            dar: 0x2_0123,
+            msr: 0,
+            cause: cause::NOHPTE,
+            ..Default::default()
+        };
+        for gfn in 32..48 {
+            kernel.backing.borrow_mut().insert(gfn, Backing::Busy);
+        }
+        let mut range = GfnRange { next: 32, end: 48 };
+        assert_eq!(hpt.flush(&mut range), Ok(Progress::Done));
+        for fault in [load(cause::NOHPTE), real, load(cause::NOHPTE)] {
+            assert_eq!(hpt.storage_fault(&fault), FaultAction::Resume);
+            assert!(!kernel.access(index, false));
+            assert_eq!(kernel.unmap(32), Ok(()), "nothing pins it");
+            kernel.map(32);
+        }
+        kernel.backing.borrow_mut().clear();
+        assert_eq!(hpt.storage_fault(&load(cause::NOHPTE)), FaultAction::Resume);
+        assert!(kernel.access(index, true));
+        assert_eq!(hpt.storage_fault(&real), FaultAction::Resume);
+        assert_eq!(hpt.state().fault_mode().0, 0);
+    });
+}
+
 /// F7: the page cannot be had, or its slot has gone.
 #[test]
 fn f7_no_page() {

@@ -442,7 +442,10 @@ impl Pages for &Kernel<'_> {
         for page in pages.clone() {
             match self.backing.borrow().get(&page) {
                 Some(Backing::Busy) => return PageAnswer::Busy,
-                Some(Backing::Refused) => return PageAnswer::Refused,
+                // A page that it has put there it does not refuse.
+                Some(Backing::Refused) if !self.gspace.borrow().contains_key(&page) => {
+                    return PageAnswer::Refused;
+                }
                 _ => {}
             }
         }

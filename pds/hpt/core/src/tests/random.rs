@@ -261,6 +261,7 @@ impl World<'_> {
                     .borrow()
                     .get(&gfn)
                     .copied()
+                    .filter(|backing| *backing != Backing::Refused || !mapped(gfn))
                     .unwrap_or(Backing::Ready)
             })
             .find(|b| *b != Backing::Ready)

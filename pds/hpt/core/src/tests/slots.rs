@@ -309,3 +309,90 @@ fn s4_7_pages_of_16_mib() {
     kernel.assert_sound();
     hpt.verify_all().unwrap();
 }
+
+/// A page that is being reclaimed (BUSY): its flush lets nothing of it be mapped again, although the
+/// GSpace has it until the end: what a guest enters on another core is ABSENT, what it faults on stays
+/// so, and the page can be unmapped. Afterwards, or if the reclaim is given up, the guest gets it back.
+#[test]
+fn s2_9_s3_6_a_page_that_is_reclaimed_is_not_mapped_again() {
+    for given_up in [false, true] {
+        with(|_, kernel, hpt| {
+            // Four of the 16 pages of a piece.
+            for i in 0..4 {
+                enter(hpt, 8 * i, V | i << 7, (32 + i) << 12 | 2);
+            }
+            kernel.access(0, true);
+            kernel.requests.set(0);
+            for gfn in 32..48 {
+                kernel.backing.borrow_mut().insert(gfn, Backing::Busy);
+            }
+            let mut range = GfnRange { next: 32, end: 48 };
+            assert_eq!(hpt.flush(&mut range), Ok(Progress::Done));
+            // A guest on another core: the same entries, another of a page that has one, a large one, one
+            // of a page that had none; with EXACT and without.
+            let enter_more = |hpt: &_| {
+                for (index, v, r) in [
+                    (40, V | 9 << 7, 32 << 12),
+                    (48, V | 9 << 7 | LARGE, 32 << 12 | 0x1000),
+                    (56, V | 9 << 7, 47 << 12),
+                ] {
+                    assert_eq!(enter(hpt, index, v, r | 2).status, H_SUCCESS);
+                }
+            };
+            enter_more(hpt);
+            for index in (0..64).step_by(8) {
+                assert!(!kernel.access(index, false), "{index} is mapped");
+            }
+            assert_eq!(hpt.state().fault_mode(), (7, true));
+            assert_eq!(kernel.requests.get(), 3);
+            // H_PROTECT changes the guest's view only.
+            let protect = hpt.hypercall(H_PROTECT, [1, 0, 0, 0, 0, 0, 0, 0]);
+            assert_eq!(protect.status, H_SUCCESS);
+            assert!(!kernel.access(0, false));
+            for gfn in 32..48 {
+                match given_up {
+                    true => assert!(
+                        kernel
+                            .gspace
+                            .borrow()
+                            .get(&gfn)
+                            .is_none_or(|leaf| leaf.pins == 0)
+                    ),
+                    false => assert_eq!(kernel.unmap(gfn), Ok(()), "nothing pins it"),
+                }
+            }
+            kernel.backing.borrow_mut().clear();
+            // One question for each page, then none.
+            kernel.requests.set(0);
+            for (index, r, requests) in [(64, 32, 1), (72, 32, 1), (80, 33, 2), (88, 33, 2)] {
+                assert_eq!(enter(hpt, index, V | 8 << 7, r << 12 | 2).status, H_SUCCESS);
+                assert!(kernel.access(index, true));
+                assert_eq!(kernel.requests.get(), requests);
+            }
+            // A page outside the range was never concerned.
+            enter(hpt, 96, V, 31 << 12 | 2);
+            enter(hpt, 104, V, 48 << 12 | 2);
+            kernel.requests.set(0);
+            enter(hpt, 112, V | 1 << 7, 31 << 12 | 2);
+            enter(hpt, 120, V | 1 << 7, 48 << 12 | 2);
+            assert_eq!(kernel.requests.get(), 0);
+        });
+    }
+}
+
+/// A reset lets everything in again.
+#[test]
+fn a_reset_ends_what_a_flush_has_held_back() {
+    with(|_, kernel, hpt| {
+        enter(hpt, 0, V, 32 << 12 | 2);
+        assert_eq!(
+            hpt.flush(&mut GfnRange { next: 0, end: GFNS }),
+            Ok(Progress::Done)
+        );
+        let mut cursor = 0;
+        while hpt.reset(&mut cursor).unwrap() == Progress::More {}
+        kernel.requests.set(0);
+        assert_eq!(enter(hpt, 0, V, 32 << 12 | 2).status, H_SUCCESS);
+        assert_eq!(kernel.requests.get(), 0);
+    });
+}
