@@ -215,7 +215,7 @@ fn store_all(guest: &Guest, mut at: u64, word: usize) -> u64 {
         *at += 4 * code.len() as u64;
     };
     // lis r9, 2; addi r9, r9, 8 * word
-    put(&mut at, &[0x3d20_0002, 0x3929_0000 | 8 * word as u32]);
+    put(&mut at, &[0x3d20_0002, 0x3929_0000 | (8 * word as u32)]);
     for n in 0..SPRS {
         // li r3, 0; mfspr r3, n; std r3, 8 * n(r9)
         put(
@@ -223,7 +223,7 @@ fn store_all(guest: &Guest, mut at: u64, word: usize) -> u64 {
             &[
                 0x3860_0000,
                 0x7c60_02a6 | spr_field(n),
-                0xf869_0000 | 8 * n as u32,
+                0xf869_0000 | (8 * n as u32),
             ],
         );
     }
