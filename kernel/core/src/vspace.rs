@@ -38,7 +38,8 @@ const MIN_POOL: u64 = 4096;
 pub mod attribute {
     /// No instruction is fetched from the page.
     pub const EXECUTE_NEVER: u64 = 1;
-    /// The page is mapped cache-inhibited and guarded (always so for device memory).
+    /// Of no effect: device memory is always mapped cache-inhibited and guarded, other memory never (DESIGN: two mappings
+    /// of one page that differ in that are an error of the program on POWER, which a PD must not be able to make).
     pub const CACHE_INHIBITED: u64 = 2;
 }
 
@@ -305,7 +306,7 @@ impl<M: Machine> Kernel<'_, M> {
         if attr & attribute::EXECUTE_NEVER == 0 && !f.device && bits & READ != 0 {
             bits |= EXECUTE;
         }
-        if f.device || attr & attribute::CACHE_INHIBITED != 0 {
+        if f.device {
             bits |= DEVICE;
         }
         if remap {

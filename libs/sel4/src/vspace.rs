@@ -12,7 +12,7 @@ impl VmAttributes {
     pub const DEFAULT: Self = Self::NONE;
     /// No instruction is fetched from the page.
     pub const EXECUTE_NEVER: Self = VmAttributes(1);
-    /// Cache-inhibited and guarded. Device memory always is.
+    /// Cache-inhibited and guarded: accepted, but device memory always is, and other memory never.
     pub const CACHE_INHIBITED: Self = VmAttributes(2);
 
     /// The word that the kernel takes.

@@ -63,7 +63,7 @@ pub const CASES: &[Case] = &[
         body: deletion,
     },
     Case {
-        name: "FRAME0008 cache-inhibited pages",
+        name: "FRAME0008 memory that is asked for cache-inhibited, and code of a device",
         body: inhibited,
     },
     Case {

@@ -187,7 +187,7 @@ pub fn build(input: Input<'_>) -> Model {
             }
             let page = Page {
                 execute: map.execute,
-                cached: map.cached,
+                cached: !region.device,
             };
             for (i, &frame) in regions[map.region].iter().enumerate() {
                 let vaddr = map.vaddr + ((i as u64) << region.page_bits);

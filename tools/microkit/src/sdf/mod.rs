@@ -89,8 +89,6 @@ pub struct Map {
     pub write: bool,
     /// The domain may execute.
     pub execute: bool,
-    /// Ordinary memory rather than cache-inhibited.
-    pub cached: bool,
 }
 
 /// `<irq>`.

@@ -408,8 +408,9 @@ impl Parser<'_> {
             vaddr,
             write: w == 1,
             execute: x == 1,
-            cached: element.bool_or("cached", true)?,
         };
+        // Only looked at: what it maps decides (DIFFERENCES.md).
+        element.bool_or("cached", true)?;
         if element.has("setvar_prefill_size") && self.system.regions[region].prefill_path.is_none()
         {
             let name = self.system.regions[region].name.clone();

@@ -268,7 +268,6 @@ impl Parser<'_> {
             vaddr,
             write: false,
             execute: false,
-            cached: true,
         });
         for (attribute, value) in [
             ("setvar_vaddr", SetVarValue::Number(vaddr)),
