@@ -48,6 +48,8 @@
 //! system = "hello"
 //! config = "debug"
 //! steps = [{ expect = "hello, world" }, { send = "help\r" }]
+//! rounds = 1               # how often the steps are gone through
+//! last = []                # steps after that
 //! never = ["MON|ERROR"]    # output that fails the test
 //! powers_off = false       # true: QEMU must end by itself, with status 0
 //! icount = false           # true: time counted in instructions, all cores' on one host processor in turn
@@ -358,7 +360,10 @@ fn suite_jobs(package: &str, table: &SuiteTable, smp: Option<u32>) -> Vec<Job> {
 fn system_job(test: SystemTest, smp: Option<u32>) -> Job {
     let smp = smp.unwrap_or(test.smp);
     let dialogue = Dialogue {
-        steps: test.steps,
+        steps: std::iter::repeat_n(test.steps, test.rounds as usize)
+            .flatten()
+            .chain(test.last)
+            .collect(),
         never: test.never,
         powers_off: test.powers_off,
         end: match test.fails {
@@ -409,9 +414,10 @@ mod tests {
             name = "shell"
             system = "shell"
             steps = [{ expect = "> " }, { send = "help\r" }, { expect = "commands" }]
+            last = [{ send = "exit\r" }]
             never = ["MON|ERROR"]
             alter = { guest_memory = "64M", replace = { hpt = "other" } }
-            soak = { alter = { guest_memory = "128M" } }
+            soak = { rounds = 3, alter = { guest_memory = "128M" } }
             "#;
         let [plain, soak] = [false, true].map(|soak| {
             let job = system_job(system_test(json(text)).unwrap().choose(soak), None);
@@ -426,10 +432,11 @@ mod tests {
             };
             assert_eq!(dialogue.steps[1], Step::Send("help\r".into()));
             assert_eq!(alterations.replace["hpt"], "other");
-            (job.repeat, alterations.guest_memory)
+            assert_eq!(dialogue.steps.last(), Some(&Step::Send("exit\r".into())));
+            (job.repeat, dialogue.steps.len(), alterations.guest_memory)
         });
-        assert_eq!(plain, (1, Some("64M".into())));
-        assert_eq!(soak, (10, Some("128M".into())));
+        assert_eq!(plain, (1, 3 + 1, Some("64M".into())));
+        assert_eq!(soak, (10, 3 * 3 + 1, Some("128M".into())));
         let wrong = system_test(json("name='x'\nsystem='x'\nstep=[]")).unwrap_err();
         assert!(
             wrong.starts_with("test `x`: unknown field `step`"),

@@ -173,6 +173,12 @@ pub struct SystemTest {
     #[serde(default)]
     pub soak_only: bool,
     pub steps: Vec<Step>,
+    /// How often they are gone through.
+    #[serde(default = "one")]
+    pub rounds: u32,
+    /// What follows.
+    #[serde(default)]
+    pub last: Vec<Step>,
     #[serde(default)]
     pub never: Vec<String>,
     /// Exit status of the alterations' command.
