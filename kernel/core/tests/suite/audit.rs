@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The check of the confinement rule finds what it is there for.
 
-use crate::rig::Rig;
+use crate::rig::{READ_WRITE, Rig};
 use partita_abi::{CapRights, InvocationLabel as L, ObjectType, init_cnode};
 use partita_kernel_core::audit::{Audit, Finding};
 use partita_kernel_core::cap::Cap;
 use partita_kernel_core::machine::Machine;
 
 const READ: u64 = CapRights::READ.0;
-const READ_WRITE: u64 = CapRights::READ.0 | CapRights::WRITE.0;
 const VALID: u64 = 1;
 /// A segment of 4 KiB pages, coherent memory, PP 2.
 const R: u64 = 0x12;
@@ -26,16 +25,9 @@ struct Guest {
 impl Guest {
     fn new() -> Guest {
         let rig = Rig::new();
-        let gspace = rig.make(ObjectType::GSpace);
-        let control = init_cnode::LPID_CONTROL as u64;
-        rig.ok(control, L::LPIDControlAssign, &[], &[gspace]);
-        let hpt = rig.make_many(ObjectType::Hpt, 18, 1);
-        let gfns = rig.make_many(ObjectType::HptGfns, 16, 1);
-        rig.ok(hpt, L::HPTBind, &[12], &[gspace, gfns]);
-        for _ in 0..2 {
-            let table = rig.make(ObjectType::GPageTable);
-            rig.ok(table, L::GPageTableMap, &[0, 0], &[gspace]);
-        }
+        let gspace = rig.gspace();
+        let (hpt, gfns) = rig.hpt(gspace);
+        rig.gpage_tables(gspace);
         let pages = [(0, READ_WRITE), (0x1000, READ)].map(|(gpa, rights)| {
             let page = rig.make(ObjectType::Frame4K);
             rig.ok(page, L::PageMap, &[gpa, rights, 0], &[gspace]);

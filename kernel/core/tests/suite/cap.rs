@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The two words of a capability.
 
+use crate::rig::cases;
 use partita_abi::CapRights;
 use partita_kernel_core::cap::{Cap, Frame, Mapping, Untyped, View, Zombie};
 use partita_kernel_core::object::{Ref, Tcb};
@@ -156,11 +157,7 @@ fn zombie() -> impl Strategy<Value = Cap> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 4000,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(4000))]
 
     #[test]
     fn packing_loses_nothing(cap in any_cap()) {

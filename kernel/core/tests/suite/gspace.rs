@@ -1,43 +1,38 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Guest-physical address spaces: what is left of them in their tables, and of their pages in views.
 
-use crate::rig::{DEVICE, Rig};
+use crate::rig::{Answer, DEVICE, READ_WRITE, Rig};
 use partita_abi::{CapRights, ErrorCode as E, InvocationLabel as L, ObjectType, init_cnode};
 use partita_kernel_core::machine::Machine;
 use partita_kernel_core::vspace::pages;
 use partita_papr::hpte;
 
-const READ_WRITE: u64 = CapRights::READ.0 | CapRights::WRITE.0;
 const WINDOW: u64 = 0x100_8000;
 
-/// A GSpace with a bound table, and no pages.
+/// A GSpace with a bound table.
 struct Space {
     gspace: u64,
     hpt: u64,
 }
 
+/// One without pages.
 fn space(rig: &Rig) -> Space {
-    let gspace = rig.make(ObjectType::GSpace);
-    let control = init_cnode::LPID_CONTROL as u64;
-    rig.ok(control, L::LPIDControlAssign, &[], &[gspace]);
-    let hpt = rig.make_many(ObjectType::Hpt, 18, 1);
-    let gfns = rig.make_many(ObjectType::HptGfns, 16, 1);
-    rig.ok(hpt, L::HPTBind, &[12], &[gspace, gfns]);
+    let gspace = rig.gspace();
+    let (hpt, _) = rig.hpt(gspace);
     Space { gspace, hpt }
 }
 
-/// A table mapped at 0: the first is that of a GiB.
-fn table(rig: &Rig, space: &Space) -> u64 {
-    let table = rig.make(ObjectType::GPageTable);
-    rig.ok(table, L::GPageTableMap, &[0, 0], &[space.gspace]);
-    table
+/// One with tables for small pages, and a window to show them in.
+fn viewable(rig: &Rig) -> Space {
+    let space = space(rig);
+    rig.gpage_tables(space.gspace);
+    rig.own_page_tables(WINDOW);
+    space
 }
 
-/// A page of 4 KiB at 0.
-fn page(rig: &Rig, space: &Space) -> u64 {
-    let page = rig.make(ObjectType::Frame4K);
-    rig.ok(page, L::PageMap, &[0, READ_WRITE, 0], &[space.gspace]);
-    page
+fn map(rig: &Rig, view: u64, gpa: u64) -> Answer {
+    let vspace = init_cnode::VSPACE as u64;
+    rig.invoke(view, L::ViewMap, &[gpa, WINDOW, 0], &[vspace])
 }
 
 fn insert(rig: &Rig, space: &Space, entry: u64) -> Result<(), E> {
@@ -50,20 +45,13 @@ fn insert(rig: &Rig, space: &Space, entry: u64) -> Result<(), E> {
 fn gspace0001_tables_of_a_dead_gspace_bring_no_pages_into_another() {
     let rig = Rig::new();
     let [first, second] = [space(&rig), space(&rig)];
-    let tables = [table(&rig, &first), table(&rig, &first)];
-    page(&rig, &first);
+    let tables = rig.gpage_tables(first.gspace);
+    rig.guest_page(first.gspace, 0);
     insert(&rig, &first, 1).unwrap();
     rig.delete(first.gspace);
     for table in tables {
-        let old = (E::InvalidCapability, [0]);
-        rig.refused(
-            table,
-            L::GPageTableMap,
-            &[0, 0],
-            &[second.gspace],
-            old.0,
-            &old.1,
-        );
+        let (at, old) = ([0, 0], E::InvalidCapability);
+        rig.refused(table, L::GPageTableMap, &at, &[second.gspace], old, &[0]);
         rig.ok(table, L::GPageTableUnmap, &[], &[]);
         rig.ok(table, L::GPageTableMap, &[0, 0], &[second.gspace]);
     }
@@ -79,9 +67,8 @@ fn gspace0001_tables_of_a_dead_gspace_bring_no_pages_into_another() {
 fn gspace0002_a_table_below_a_deleted_one_is_empty_and_free() {
     let rig = Rig::new();
     let space = space(&rig);
-    let outer = table(&rig, &space);
-    let inner = table(&rig, &space);
-    let frame = page(&rig, &space);
+    let [outer, inner] = rig.gpage_tables(space.gspace);
+    let frame = rig.guest_page(space.gspace, 0);
     insert(&rig, &space, 1).unwrap();
     rig.refused(inner, L::GPageTableUnmap, &[], &[], E::RevokeFirst, &[]);
     // It holds what is pinned: the table is poisoned, and neither page nor pins can be found any more.
@@ -92,7 +79,7 @@ fn gspace0002_a_table_below_a_deleted_one_is_empty_and_free() {
     rig.ok(frame, L::PageUnmap, &[], &[]);
     rig.ok(inner, L::GPageTableUnmap, &[], &[]);
     // In its place anew it has no page and no pin, and works.
-    table(&rig, &space);
+    rig.gpage_table(space.gspace);
     rig.ok(inner, L::GPageTableMap, &[0, 0], &[space.gspace]);
     assert_eq!(insert(&rig, &space, 3), Err(E::FailedLookup));
     rig.ok(frame, L::PageMap, &[0, READ_WRITE, 0], &[space.gspace]);
@@ -122,22 +109,10 @@ fn shown(rig: &Rig) -> u64 {
 #[test]
 fn gspace0003_a_view_whose_page_is_taken_away_shows_an_empty_page_till_it_is_unmapped() {
     let rig = Rig::new();
-    let space = space(&rig);
-    table(&rig, &space);
-    table(&rig, &space);
-    let frame = page(&rig, &space);
-    let (root, vspace) = (init_cnode::CNODE as u64, init_cnode::VSPACE as u64);
-    for _ in 0..3 {
-        let table = rig.make(ObjectType::PageTable);
-        rig.ok(table, L::PageTableMap, &[WINDOW, 0], &[vspace]);
-    }
-    let views = [rig.fresh(), rig.fresh()];
-    for view in views {
-        let words = [view, 64, READ_WRITE];
-        rig.ok(space.gspace, L::GSpaceMakeView, &words, &[root]);
-    }
-    let map = |view| rig.invoke(view, L::ViewMap, &[0, WINDOW, 0], &[vspace]);
-    map(views[0]).unwrap();
+    let space = viewable(&rig);
+    let frame = rig.guest_page(space.gspace, 0);
+    let views = [0; 2].map(|_| rig.view(space.gspace));
+    map(&rig, views[0], 0).unwrap();
     assert_eq!(shown(&rig), rig.addr(frame));
     let empty = rig.addr(space.gspace) + 4096;
     rig.delete(frame);
@@ -145,15 +120,14 @@ fn gspace0003_a_view_whose_page_is_taken_away_shows_an_empty_page_till_it_is_unm
     // Emptying the table does not bring the page back, nor is the place free.
     rig.ok(space.hpt, L::HPTClear, &[], &[]);
     assert_eq!(shown(&rig), empty);
-    page(&rig, &space);
+    rig.guest_page(space.gspace, 0);
     assert_eq!(shown(&rig), empty);
-    assert!(map(views[1]).is_err());
-    let dw = [1, 0x1000 | hpte::VALID, hpte::M | 2];
-    rig.ok(space.hpt, L::HPTInsert, &dw, &[]);
+    assert!(map(&rig, views[1], 0).is_err());
+    insert(&rig, &space, 1).unwrap();
     crate::invariants::check(&rig);
     rig.ok(views[0], L::ViewUnmap, &[], &[]);
     assert_eq!(shown(&rig), 0);
-    map(views[1]).unwrap();
+    map(&rig, views[1], 0).unwrap();
     assert_ne!(shown(&rig), empty);
     // The end of the GSpace ends what views show, the empty page too.
     rig.ok(space.hpt, L::HPTRemove, &[1], &[]);
@@ -170,26 +144,17 @@ fn gspace0003_a_view_whose_page_is_taken_away_shows_an_empty_page_till_it_is_unm
 #[test]
 fn gspace0006_a_copy_of_a_view_has_no_more_rights_than_it_was_given() {
     let rig = Rig::new();
-    let space = space(&rig);
-    table(&rig, &space);
-    table(&rig, &space);
-    page(&rig, &space);
+    let space = viewable(&rig);
+    rig.guest_page(space.gspace, 0);
+    let view = rig.view(space.gspace);
     let (root, vspace) = (init_cnode::CNODE as u64, init_cnode::VSPACE as u64);
-    for _ in 0..3 {
-        let table = rig.make(ObjectType::PageTable);
-        rig.ok(table, L::PageTableMap, &[WINDOW, 0], &[vspace]);
-    }
-    let view = rig.fresh();
-    let make = [view, 64, READ_WRITE];
-    rig.ok(space.gspace, L::GSpaceMakeView, &make, &[root]);
     let copies = [CapRights::READ, CapRights::WRITE].map(|rights| {
         let copy = rig.fresh();
         let words = [copy, 64, view, 64, rights.0];
         rig.ok(root, L::CNodeCopy, &words, &[root]);
         copy
     });
-    let at = [0, WINDOW, 0];
-    rig.ok(copies[0], L::ViewMap, &at, &[vspace]);
+    map(&rig, copies[0], 0).unwrap();
     let writable = || {
         let mut found = None;
         pages(&*rig.m, rig.addr(vspace), &mut |page| {
@@ -201,9 +166,9 @@ fn gspace0006_a_copy_of_a_view_has_no_more_rights_than_it_was_given() {
     };
     assert_eq!(writable(), Some(false));
     rig.ok(copies[0], L::ViewUnmap, &[], &[]);
-    let none = (E::InvalidCapability, [0]);
-    rig.refused(copies[1], L::ViewMap, &at, &[vspace], none.0, &none.1);
-    rig.ok(view, L::ViewMap, &at, &[vspace]);
+    let none = Err((E::InvalidCapability, vec![0]));
+    assert_eq!(map(&rig, copies[1], 0), none);
+    map(&rig, view, 0).unwrap();
     assert_eq!(writable(), Some(true));
     crate::invariants::check(&rig);
 }
@@ -212,31 +177,18 @@ fn gspace0006_a_copy_of_a_view_has_no_more_rights_than_it_was_given() {
 #[test]
 fn gspace0005_a_page_of_a_device_is_that_of_the_device() {
     let rig = Rig::new();
-    let space = space(&rig);
-    table(&rig, &space);
-    table(&rig, &space);
-    let (root, vspace) = (init_cnode::CNODE as u64, init_cnode::VSPACE as u64);
-    let kind = ObjectType::Frame4K as u64;
-    let frame = rig.fresh();
-    rig.ok(
-        rig.device,
-        L::UntypedRetype,
-        &[kind, 0, 0, 0, frame, 1],
-        &[root],
-    );
+    let space = viewable(&rig);
+    let (kind, frame) = (ObjectType::Frame4K as u64, rig.fresh());
+    let root = init_cnode::CNODE as u64;
+    let make = [kind, 0, 0, 0, frame, 1];
+    rig.ok(rig.device, L::UntypedRetype, &make, &[root]);
     rig.ok(frame, L::PageMap, &[0, READ_WRITE, 0], &[space.gspace]);
     insert(&rig, &space, 1).unwrap();
     let dw1 = rig.m.read_hpte(rig.addr(space.hpt) + 16, 1);
     assert_eq!(dw1 & hpte::RPN_ISA30, DEVICE);
     assert_eq!(dw1 & hpte::WIMG, hpte::I | hpte::G);
-    for _ in 0..3 {
-        let table = rig.make(ObjectType::PageTable);
-        rig.ok(table, L::PageTableMap, &[WINDOW, 0], &[vspace]);
-    }
-    let view = rig.fresh();
-    let make = [view, 64, READ_WRITE];
-    rig.ok(space.gspace, L::GSpaceMakeView, &make, &[root]);
-    rig.ok(view, L::ViewMap, &[0, WINDOW, 0], &[vspace]);
+    let view = rig.view(space.gspace);
+    map(&rig, view, 0).unwrap();
     assert_eq!(shown(&rig), DEVICE);
     rig.ok(view, L::ViewUnmap, &[], &[]);
     rig.refused(frame, L::PageUnmap, &[], &[], E::RevokeFirst, &[]);
@@ -255,30 +207,18 @@ const LARGE: u64 = 16 * MIB;
 fn gspace0004_a_view_ends_its_own_mapping_not_one_that_stood_there_before() {
     let rig = Rig::new();
     let space = space(&rig);
-    table(&rig, &space);
-    table(&rig, &space);
-    let frame = page(&rig, &space);
-    let (root, vspace) = (init_cnode::CNODE as u64, init_cnode::VSPACE as u64);
-    let levels = [0; 3].map(|_| {
-        let table = rig.make(ObjectType::PageTable);
-        rig.ok(table, L::PageTableMap, &[WINDOW, 0], &[vspace]);
-        table
-    });
-    let [old, new] = [0; 2].map(|_| {
-        let view = rig.fresh();
-        let make = [view, 64, READ_WRITE];
-        rig.ok(space.gspace, L::GSpaceMakeView, &make, &[root]);
-        view
-    });
-    rig.ok(old, L::ViewMap, &[0, WINDOW, 0], &[vspace]);
+    rig.gpage_tables(space.gspace);
+    let [_, _, last] = rig.own_page_tables(WINDOW);
+    let vspace = init_cnode::VSPACE as u64;
+    let frame = rig.guest_page(space.gspace, 0);
+    let [old, new] = [0; 2].map(|_| rig.view(space.gspace));
+    map(&rig, old, 0).unwrap();
     rig.delete(frame);
     rig.ok(space.hpt, L::HPTClear, &[], &[]);
-    rig.ok(levels[2], L::PageTableUnmap, &[], &[]);
-    rig.ok(levels[2], L::PageTableMap, &[WINDOW, 0], &[vspace]);
-    let frame = rig.make(ObjectType::Frame4K);
-    let at = [0x1000, READ_WRITE, 0];
-    rig.ok(frame, L::PageMap, &at, &[space.gspace]);
-    rig.ok(new, L::ViewMap, &[0x1000, WINDOW, 0], &[vspace]);
+    rig.ok(last, L::PageTableUnmap, &[], &[]);
+    rig.ok(last, L::PageTableMap, &[WINDOW, 0], &[vspace]);
+    let frame = rig.guest_page(space.gspace, 0x1000);
+    map(&rig, new, 0x1000).unwrap();
     assert_eq!(shown(&rig), rig.addr(frame));
     rig.delete(new);
     assert_eq!(shown(&rig), 0);
@@ -322,7 +262,7 @@ fn unmap_all(rig: &Rig, frames: &[u64]) -> Vec<bool> {
 fn gspace0010_a_page_of_16_mib_pins_its_eight_frames() {
     let rig = Rig::with_memory(64 << 20);
     let space = space(&rig);
-    table(&rig, &space);
+    rig.gpage_table(space.gspace);
     let frames = row(&rig);
     map_row(&rig, &space, &frames, LARGE, |_| READ_WRITE);
     // In segments of 16 MiB, 64 KiB and 4 KiB pages (SPEC 3.5).
@@ -350,7 +290,7 @@ fn gspace0010_a_page_of_16_mib_pins_its_eight_frames() {
 fn gspace0011_the_frames_of_a_page_of_16_mib_are_alike_and_in_a_row() {
     let rig = Rig::with_memory(64 << 20);
     let space = space(&rig);
-    table(&rig, &space);
+    rig.gpage_table(space.gspace);
     let frames = row(&rig);
     let insert = |gpa| insert_large(&rig, &space, 1, gpa, 0);
     // Not aligned: not at a multiple of 16 MiB of real memory.

@@ -5,7 +5,7 @@
 
 use crate::invariants::check;
 use crate::mock::Event;
-use crate::rig::{ALL, Answer, Rig};
+use crate::rig::{Answer, Rig, cases};
 use partita_abi::{CapRights, ErrorCode as E, InvocationLabel as L, ObjectType, init_cnode};
 use partita_kernel_core::machine::Machine;
 use partita_papr::hpte;
@@ -18,7 +18,6 @@ const PAGES: u64 = 6;
 const FRAMES: usize = 5;
 const ENTRIES: u64 = 12;
 const VIEWS: usize = 3;
-const ORDER: u64 = 18;
 const WINDOW: u64 = 0x7000_0000;
 const READ: u64 = CapRights::READ.0;
 const WRITE: u64 = CapRights::WRITE.0;
@@ -106,35 +105,18 @@ struct Game {
 impl Game {
     fn new() -> Game {
         let rig = Rig::new();
-        let gspace = rig.make(ObjectType::GSpace);
-        let control = init_cnode::LPID_CONTROL as u64;
-        rig.ok(control, L::LPIDControlAssign, &[], &[gspace]);
-        let hpt = rig.make_many(ObjectType::Hpt, ORDER, 1);
-        let gfns = rig.make_many(ObjectType::HptGfns, ORDER - 2, 1);
+        let gspace = rig.gspace();
         rig.m.log.borrow_mut().clear();
-        rig.ok(hpt, L::HPTBind, &[12], &[gspace, gfns]);
+        let (hpt, _) = rig.hpt(gspace);
         let lpid = rig.m.log.borrow().iter().find_map(|e| match e {
             Event::SetPartition(lpid, dw0) if *dw0 != 0 => Some(*lpid),
             _ => None,
         });
-        for _ in 0..2 {
-            let table = rig.make(ObjectType::GPageTable);
-            rig.ok(table, L::GPageTableMap, &[0, 0], &[gspace]);
-        }
-        // As many levels as are missing.
-        for _ in 0..3 {
-            let table = rig.make(ObjectType::PageTable);
-            let _ = rig.invoke(table, L::PageTableMap, &[WINDOW, 0], &[VSPACE]);
-        }
+        rig.gpage_tables(gspace);
+        rig.own_page_tables(WINDOW);
         let frames = (0..FRAMES).map(|_| Some(rig.make(ObjectType::Frame4K)));
         let frames = frames.collect();
-        let views = (0..VIEWS).map(|_| {
-            let slot = rig.fresh();
-            let root = init_cnode::CNODE as u64;
-            rig.ok(gspace, L::GSpaceMakeView, &[slot, 64, ALL & 3], &[root]);
-            slot
-        });
-        let views = views.collect();
+        let views = (0..VIEWS).map(|_| rig.view(gspace)).collect();
         Game {
             gspace,
             lpid: lpid.expect("binding a table installs it"),
@@ -321,7 +303,7 @@ impl Game {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(40))]
 
     #[test]
     fn entries_lead_only_to_what_was_put_there(steps in proptest::collection::vec(step(), 10..120)) {

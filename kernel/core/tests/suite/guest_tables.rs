@@ -4,7 +4,7 @@
 //! stop when they are asked to.
 
 use crate::invariants::check;
-use crate::rig::{ALL, Rig};
+use crate::rig::{ALL, HPT_ORDER, READ_WRITE, Rig, cases};
 use partita_abi::{ErrorCode as E, InvocationLabel as L, ObjectType, init_cnode};
 use partita_kernel_core::machine::Machine;
 use partita_kernel_core::vspace::pages;
@@ -13,32 +13,7 @@ use proptest::prelude::*;
 
 const ROOT: u64 = init_cnode::CNODE as u64;
 const VSPACE: u64 = init_cnode::VSPACE as u64;
-const READ_WRITE: u64 = ALL & 3;
-const ORDER: u64 = 18;
 const WINDOW: u64 = 0x7000_0000;
-
-fn gspace(rig: &Rig) -> u64 {
-    let gspace = rig.make(ObjectType::GSpace);
-    let control = init_cnode::LPID_CONTROL as u64;
-    rig.ok(control, L::LPIDControlAssign, &[], &[gspace]);
-    gspace
-}
-
-fn table(rig: &Rig, gspace: u64) -> u64 {
-    let hpt = rig.make_many(ObjectType::Hpt, ORDER, 1);
-    let gfns = rig.make_many(ObjectType::HptGfns, ORDER - 2, 1);
-    rig.ok(hpt, L::HPTBind, &[12], &[gspace, gfns]);
-    hpt
-}
-
-/// Both levels for the first 2 MiB; the inner one is returned.
-fn levels(rig: &Rig, gspace: u64) -> (u64, u64) {
-    let tables = [0; 2].map(|_| rig.make(ObjectType::GPageTable));
-    for t in tables {
-        rig.ok(t, L::GPageTableMap, &[0, 0], &[gspace]);
-    }
-    (tables[0], tables[1])
-}
 
 fn enter(rig: &Rig, hpt: u64, ptex: u64, page: u64) {
     let (dw0, dw1) = (ptex << 12 | hpte::VALID, page << 12 | hpte::M);
@@ -52,7 +27,7 @@ fn an_unmapped_table_has_one_capability() {
     let t = rig.make(ObjectType::GPageTable);
     let copy = [rig.fresh(), 64, t, 64, ALL];
     rig.refused(ROOT, L::CNodeCopy, &copy, &[ROOT], E::IllegalOperation, &[]);
-    let g = gspace(&rig);
+    let g = rig.gspace();
     rig.ok(t, L::GPageTableMap, &[0, 0], &[g]);
     let second = rig.copy(t);
     rig.refused(t, L::GPageTableUnmap, &[], &[], E::RevokeFirst, &[]);
@@ -65,13 +40,12 @@ fn an_unmapped_table_has_one_capability() {
 #[test]
 fn a_table_of_a_dead_gspace_is_emptied_before_it_is_mapped_again() {
     let rig = Rig::new();
-    let g = gspace(&rig);
-    let (outer, inner) = levels(&rig, g);
-    let page = rig.make(ObjectType::Frame4K);
-    rig.ok(page, L::PageMap, &[0x3000, READ_WRITE, 0], &[g]);
+    let g = rig.gspace();
+    let [outer, inner] = rig.gpage_tables(g);
+    let page = rig.guest_page(g, 0x3000);
     rig.delete(g);
     rig.delete(page);
-    let other = gspace(&rig);
+    let other = rig.gspace();
     for t in [outer, inner] {
         if rig.invoke(t, L::GPageTableMap, &[0, 0], &[other]).is_err() {
             rig.ok(t, L::GPageTableUnmap, &[], &[]);
@@ -79,7 +53,7 @@ fn a_table_of_a_dead_gspace_is_emptied_before_it_is_mapped_again() {
         }
         check(&rig);
     }
-    let hpt = table(&rig, other);
+    let (hpt, _) = rig.hpt(other);
     let words = [0, hpte::VALID, 0x3000 | hpte::M];
     let answer = rig.invoke(hpt, L::HPTInsert, &words, &[]);
     assert_eq!(answer.map_err(|(e, _)| e), Err(E::FailedLookup));
@@ -88,29 +62,24 @@ fn a_table_of_a_dead_gspace_is_emptied_before_it_is_mapped_again() {
 #[test]
 fn pins_end_with_the_table_and_the_next_one_counts_from_zero() {
     let rig = Rig::new();
-    let g = gspace(&rig);
-    let (_, inner) = levels(&rig, g);
-    let hpt = table(&rig, g);
-    let pages = [0, 1].map(|i| {
-        let page = rig.make(ObjectType::Frame4K);
-        rig.ok(page, L::PageMap, &[i << 12, READ_WRITE, 0], &[g]);
-        page
-    });
+    let g = rig.gspace();
+    let [_, inner] = rig.gpage_tables(g);
+    let (hpt, _) = rig.hpt(g);
+    let pages = [0, 0x1000].map(|gpa| rig.guest_page(g, gpa));
     for ptex in 0..4 {
         enter(&rig, hpt, ptex, ptex & 1);
     }
-    let pinned = (E::RevokeFirst, &[][..]);
-    rig.refused(pages[0], L::PageUnmap, &[], &[], pinned.0, pinned.1);
-    rig.refused(inner, L::GPageTableUnmap, &[], &[], pinned.0, pinned.1);
+    let pinned = E::RevokeFirst;
+    rig.refused(pages[0], L::PageUnmap, &[], &[], pinned, &[]);
+    rig.refused(inner, L::GPageTableUnmap, &[], &[], pinned, &[]);
     rig.delete(hpt);
     rig.ok(pages[0], L::PageUnmap, &[], &[]);
-    rig.ok(pages[0], L::PageMap, &[0, READ_WRITE, 0], &[g])
-        .clear();
+    rig.ok(pages[0], L::PageMap, &[0, READ_WRITE, 0], &[g]);
     check(&rig);
-    let hpt = table(&rig, g);
+    let (hpt, _) = rig.hpt(g);
     enter(&rig, hpt, 7, 1);
     rig.ok(pages[0], L::PageUnmap, &[], &[]);
-    rig.refused(pages[1], L::PageUnmap, &[], &[], pinned.0, pinned.1);
+    rig.refused(pages[1], L::PageUnmap, &[], &[], pinned, &[]);
     rig.ok(hpt, L::HPTRemove, &[7], &[]);
     rig.ok(pages[1], L::PageUnmap, &[], &[]);
     rig.ok(inner, L::GPageTableUnmap, &[], &[]);
@@ -120,26 +89,20 @@ fn pins_end_with_the_table_and_the_next_one_counts_from_zero() {
 #[test]
 fn clear_counts_pins_anew_in_steps() {
     let rig = Rig::new();
-    let g = gspace(&rig);
-    let outer = rig.make(ObjectType::GPageTable);
-    rig.ok(outer, L::GPageTableMap, &[0, 0], &[g]);
+    let g = rig.gspace();
+    rig.gpage_table(g);
     let inner = rig.make_many(ObjectType::GPageTable, 0, 8);
     for i in 0..8 {
         rig.ok(inner + i, L::GPageTableMap, &[i << 21, 0], &[g]);
     }
-    for _ in 0..3 {
-        let levels = rig.make(ObjectType::PageTable);
-        let _ = rig.invoke(levels, L::PageTableMap, &[WINDOW, 0], &[VSPACE]);
-    }
-    let hpt = table(&rig, g);
+    rig.own_page_tables(WINDOW);
+    let (hpt, _) = rig.hpt(g);
     let pages = [0, 3, 7].map(|i| {
-        let page = rig.make(ObjectType::Frame4K);
-        rig.ok(page, L::PageMap, &[i << 21, READ_WRITE, 0], &[g]);
+        let page = rig.guest_page(g, i << 21);
         enter(&rig, hpt, i, i << 9);
         page
     });
-    let view = rig.fresh();
-    rig.ok(g, L::GSpaceMakeView, &[view, 64, READ_WRITE], &[ROOT]);
+    let view = rig.view(g);
     rig.ok(view, L::ViewMap, &[7 << 21, WINDOW, 0], &[VSPACE]);
     rig.m.preempt_every.set(1);
     let before = rig.m.preemptions.get();
@@ -147,7 +110,7 @@ fn clear_counts_pins_anew_in_steps() {
     rig.m.preempt_every.set(0);
     let steps = rig.m.preemptions.get() - before;
     // One for each 64 KiB of the table but the last, one for each table of small pages.
-    assert!(steps >= (1 << (ORDER - 16)) - 1 + 8, "{steps} steps");
+    assert!(steps >= (1 << (HPT_ORDER - 16)) - 1 + 8, "{steps} steps");
     rig.ok(pages[0], L::PageUnmap, &[], &[]);
     rig.ok(pages[1], L::PageUnmap, &[], &[]);
     // The view still counts.
@@ -175,17 +138,12 @@ fn begin(rig: &Rig, hpt: u64) {
 #[test]
 fn a_frame_that_goes_while_the_table_is_cleared_is_taken_from_views() {
     let rig = Rig::new();
-    let g = gspace(&rig);
-    levels(&rig, g);
-    for _ in 0..3 {
-        let levels = rig.make(ObjectType::PageTable);
-        let _ = rig.invoke(levels, L::PageTableMap, &[WINDOW, 0], &[VSPACE]);
-    }
-    let hpt = table(&rig, g);
-    let page = rig.make(ObjectType::Frame4K);
-    rig.ok(page, L::PageMap, &[0, READ_WRITE, 0], &[g]);
-    let view = rig.fresh();
-    rig.ok(g, L::GSpaceMakeView, &[view, 64, READ_WRITE], &[ROOT]);
+    let g = rig.gspace();
+    rig.gpage_tables(g);
+    rig.own_page_tables(WINDOW);
+    let (hpt, _) = rig.hpt(g);
+    let page = rig.guest_page(g, 0);
+    let view = rig.view(g);
     rig.ok(view, L::ViewMap, &[0, WINDOW, 0], &[VSPACE]);
     let shown = || {
         let mut at = None;
@@ -208,14 +166,13 @@ fn a_frame_that_goes_while_the_table_is_cleared_is_taken_from_views() {
 #[test]
 fn a_clear_that_ended_with_its_table_leaves_nothing_for_the_next_one() {
     let rig = Rig::new();
-    let g = gspace(&rig);
-    levels(&rig, g);
-    let first = table(&rig, g);
+    let g = rig.gspace();
+    rig.gpage_tables(g);
+    let (first, _) = rig.hpt(g);
     begin_to_clear(&rig, first);
     rig.delete(first);
-    let page = rig.make(ObjectType::Frame4K);
-    rig.ok(page, L::PageMap, &[0, READ_WRITE, 0], &[g]);
-    let second = table(&rig, g);
+    let page = rig.guest_page(g, 0);
+    let (second, _) = rig.hpt(g);
     enter(&rig, second, 0, 0);
     rig.ok(second, L::HPTClear, &[], &[]);
     assert_eq!(rig.m.read_pte(rig.addr(second)) & hpte::VALID, 0);
@@ -227,25 +184,22 @@ fn a_clear_that_ended_with_its_table_leaves_nothing_for_the_next_one() {
 #[test]
 fn a_table_is_bound_once() {
     let rig = Rig::new();
-    let g = gspace(&rig);
-    levels(&rig, g);
-    let hpt = rig.make_many(ObjectType::Hpt, ORDER, 1);
-    let gfns = rig.make_many(ObjectType::HptGfns, ORDER - 2, 2);
-    rig.ok(hpt, L::HPTBind, &[12], &[g, gfns]);
-    let page = rig.make(ObjectType::Frame4K);
-    rig.ok(page, L::PageMap, &[0, READ_WRITE, 0], &[g]);
+    let g = rig.gspace();
+    rig.gpage_tables(g);
+    let (hpt, gfns) = rig.hpt(g);
+    let page = rig.guest_page(g, 0);
     enter(&rig, hpt, 0, 0);
     // Without its array it is unbound; nothing pins the page any more.
     rig.delete(gfns);
     rig.delete(page);
-    let again = (E::IllegalOperation, &[][..]);
-    rig.refused(hpt, L::HPTBind, &[12], &[g, gfns + 1], again.0, again.1);
+    let (next, gfns) = rig.unbound_hpt();
+    let again = E::IllegalOperation;
+    rig.refused(hpt, L::HPTBind, &[12], &[g, gfns], again, &[]);
     rig.delete(g);
-    let other = gspace(&rig);
-    rig.refused(hpt, L::HPTBind, &[12], &[other, gfns + 1], again.0, again.1);
+    let other = rig.gspace();
+    rig.refused(hpt, L::HPTBind, &[12], &[other, gfns], again, &[]);
     // An array is nothing but numbers that the next table writes anew.
-    let next = rig.make_many(ObjectType::Hpt, ORDER, 1);
-    rig.ok(next, L::HPTBind, &[12], &[other, gfns + 1]);
+    rig.ok(next, L::HPTBind, &[12], &[other, gfns]);
     check(&rig);
 }
 
@@ -253,24 +207,15 @@ fn a_table_is_bound_once() {
 #[test]
 fn a_view_that_comes_while_pins_are_counted_is_counted_once() {
     let rig = Rig::new();
-    let g = gspace(&rig);
-    levels(&rig, g);
-    for _ in 0..3 {
-        let levels = rig.make(ObjectType::PageTable);
-        let _ = rig.invoke(levels, L::PageTableMap, &[WINDOW, 0], &[VSPACE]);
-    }
-    let page = rig.make(ObjectType::Frame4K);
-    rig.ok(page, L::PageMap, &[0, READ_WRITE, 0], &[g]);
-    let views = [0, 1].map(|_| {
-        let view = rig.fresh();
-        rig.ok(g, L::GSpaceMakeView, &[view, 64, READ_WRITE], &[ROOT]);
-        view
-    });
-    let first = table(&rig, g);
+    let g = rig.gspace();
+    rig.gpage_tables(g);
+    rig.own_page_tables(WINDOW);
+    let page = rig.guest_page(g, 0);
+    let views = [0; 2].map(|_| rig.view(g));
+    let (first, _) = rig.hpt(g);
     rig.delete(first);
     rig.ok(views[0], L::ViewMap, &[0, WINDOW, 0], &[VSPACE]);
-    let hpt = rig.make_many(ObjectType::Hpt, ORDER, 1);
-    let gfns = rig.make_many(ObjectType::HptGfns, ORDER - 2, 1);
+    let (hpt, gfns) = rig.unbound_hpt();
     // The next table is about to be bound; the pins of the first tables are counted.
     rig.message(rig.root, L::HPTBind as u64, &[12], &[g, gfns]);
     begin(&rig, hpt);
@@ -341,19 +286,16 @@ struct Game {
 impl Game {
     fn new() -> Game {
         let rig = Rig::new();
-        for _ in 0..3 {
-            let levels = rig.make(ObjectType::PageTable);
-            let _ = rig.invoke(levels, L::PageTableMap, &[WINDOW, 0], &[VSPACE]);
-        }
+        rig.own_page_tables(WINDOW);
         let guests = (0..2)
             .map(|_| {
-                let (gspace, view) = (gspace(&rig), rig.fresh());
-                rig.ok(gspace, L::GSpaceMakeView, &[view, 64, READ_WRITE], &[ROOT]);
+                let gspace = rig.gspace();
+                let (hpt, gfns) = rig.unbound_hpt();
                 Guest {
                     gspace,
-                    hpt: rig.make_many(ObjectType::Hpt, ORDER, 1),
-                    gfns: rig.make_many(ObjectType::HptGfns, ORDER - 2, 1),
-                    view,
+                    hpt,
+                    gfns,
+                    view: rig.view(gspace),
                 }
             })
             .collect();
@@ -432,7 +374,7 @@ impl Game {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn nothing_stands_in_a_gspace_that_is_gone(steps in proptest::collection::vec(step(), 10..80)) {

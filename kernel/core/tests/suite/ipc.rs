@@ -38,11 +38,9 @@ fn got(rig: &Rig, th: &Thread, badge: u64, label: u64, words: &[u64]) {
     assert_eq!(rig.gpr(th.t, 0), 0);
 }
 
-/// A passive server that waits on `ep`: its scheduling context is unbound once it waits.
+/// A passive server that waits, which is checked.
 fn passive_server(rig: &Rig, priority: u64, ep: u64) -> Thread {
-    let server = rig.thread(priority);
-    rig.recv(server.t, ep, server.reply);
-    rig.ok(server.sc, L::SchedContextUnbind, &[], &[]);
+    let server = rig.passive_server(priority, ep);
     assert_eq!(rig.state(server.t), S::BlockedOnReceive);
     check(rig);
     server

@@ -4,7 +4,7 @@
 
 use crate::invariants::check;
 use crate::mock::TICKS_PER_US;
-use crate::rig::{EMPTY, Rig, Thread};
+use crate::rig::{EMPTY, Rig, Thread, cases};
 use partita_abi::{FaultLabel, InvocationLabel as L, ObjectType, init_cnode, limits, syscall};
 use partita_kernel_core::object::ThreadState as S;
 use proptest::prelude::*;
@@ -179,13 +179,8 @@ fn a_passive_domain_can_be_stopped_and_started() {
 #[test]
 fn time_given_with_a_plain_message_stays() {
     let rig = Rig::new();
-    let server = rig.thread(150);
-    let (ep, back) = (
-        rig.make(ObjectType::Endpoint),
-        rig.make(ObjectType::Endpoint),
-    );
-    rig.recv(server.t, ep, server.reply);
-    rig.ok(server.sc, L::SchedContextUnbind, &[], &[]);
+    let [ep, back] = [(); 2].map(|()| rig.make(ObjectType::Endpoint));
+    let server = rig.passive_server(150, ep);
     let a = rig.thread(100);
     rig.message(a.t, 0, &[1], &[]);
     rig.set_gpr(a.t, 15, ep);
@@ -197,13 +192,9 @@ fn time_given_with_a_plain_message_stays() {
     check(&rig);
     // A server that passes on what a client lent it does not make it the other's.
     let client = rig.thread(90);
-    let middle = rig.thread(120);
     let front = rig.make(ObjectType::Endpoint);
-    rig.recv(middle.t, front, middle.reply);
-    rig.ok(middle.sc, L::SchedContextUnbind, &[], &[]);
-    let last = rig.thread(130);
-    rig.recv(last.t, back, last.reply);
-    rig.ok(last.sc, L::SchedContextUnbind, &[], &[]);
+    let middle = rig.passive_server(120, front);
+    let last = rig.passive_server(130, back);
     rig.call_ep(client.t, front, &[]);
     rig.message(middle.t, 0, &[1], &[]);
     rig.set_gpr(middle.t, 15, back);
@@ -231,7 +222,7 @@ enum Blow {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(60))]
 
     /// client -> d0 -> d1 -> ..., all on the client's time. A member is stopped, deleted or cut off; those that
     /// still run finish, in any order. Afterwards all that are left serve others, and the client has its time.
@@ -508,15 +499,10 @@ fn a_yield_forgives_no_overrun() {
 #[test]
 fn a_fault_without_a_handler_any_more_gives_time_back() {
     let rig = Rig::new();
-    let (ep, handler) = (
-        rig.make(ObjectType::Endpoint),
-        rig.make(ObjectType::Endpoint),
-    );
-    let server = rig.thread(200);
+    let [ep, handler] = [(); 2].map(|()| rig.make(ObjectType::Endpoint));
+    let server = rig.passive_server(200, ep);
     let caps = [handler, ROOT, init_cnode::VSPACE as u64];
     rig.ok(server.tcb, L::TCBSetSpace, &[0, 0], &caps);
-    rig.recv(server.t, ep, server.reply);
-    rig.ok(server.sc, L::SchedContextUnbind, &[], &[]);
     let client = rig.thread(100);
     rig.call_ep(client.t, ep, &[]);
     rig.ok(client.tcb, L::TCBSuspend, &[], &[]);

@@ -6,7 +6,7 @@
 //! gained a right, and all invariants hold.
 
 use crate::invariants::{self, explore, is_parent};
-use crate::rig::{EMPTY, Rig};
+use crate::rig::{EMPTY, Rig, cases};
 use partita_abi::{
     CapRights, FaultLabel, InvocationLabel as L, IpcBufferLayout, ObjectType, init_cnode, syscall,
 };
@@ -154,9 +154,7 @@ impl Game {
         keep(rig.make_many(ObjectType::CNode, 2, 1));
         let vspace = rig.make(ObjectType::VSpace);
         rig.ok(POOL, L::ASIDPoolAssign, &[], &[vspace]);
-        for _ in 0..3 {
-            let table = rig.make(ObjectType::PageTable);
-            rig.ok(table, L::PageTableMap, &[0x4000_0000, 0], &[vspace]);
+        for table in rig.page_tables(vspace, 0x4000_0000) {
             keep(table);
         }
         keep(vspace);
@@ -759,7 +757,7 @@ fn no_more_authority(old: &Forest, new: &Forest, makes: bool) {
     }
 }
 
-fn cases() -> u32 {
+fn wanted_cases() -> u32 {
     std::env::var("KERNEL_MODEL_CASES")
         .ok()
         .and_then(|n| n.parse().ok())
@@ -768,10 +766,8 @@ fn cases() -> u32 {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: cases(),
         max_shrink_iters: 600,
-        failure_persistence: None,
-        ..ProptestConfig::default()
+        ..cases(wanted_cases())
     })]
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::invariants::{by_priority, check, times};
 use crate::mock::TICKS_PER_US;
-use crate::rig::Rig;
+use crate::rig::{Rig, cases};
 use partita_abi::{InvocationLabel as L, ObjectType, init_cnode, syscall};
 use partita_kernel_core::cap::Cap;
 use partita_kernel_core::machine::Machine;
@@ -23,11 +23,7 @@ fn timers(rig: &Rig, count: u64) -> (u64, Vec<u64>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 64,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(64))]
 
     /// Set and cancelled in any order, with deadlines close together, equal and far apart: the queue holds just what is
     /// set, and knows the first.
@@ -106,11 +102,7 @@ enum Turn {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 64,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(64))]
 
     /// Whoever waits at an endpoint is in order of priority and, for equal ones, of arrival there.
     #[test]

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! A booted kernel and hands to work it: system calls are made by filling a thread's registers.
 
+mod memory;
+
+pub use memory::{HPT_ORDER, READ_WRITE};
+
 use crate::mock::Mock;
 use partita_abi::bootinfo::ImageInfo;
 use partita_abi::{
@@ -13,6 +17,7 @@ use partita_kernel_core::kernel::Kernel;
 use partita_kernel_core::machine::Machine;
 use partita_kernel_core::object::{Core, Ref, Reply, SchedContext, Slot, Tcb, ThreadState};
 use partita_kernel_core::quick::Local;
+use proptest::prelude::ProptestConfig;
 use std::cell::Cell;
 
 /// Slots of the root CNode: 2^this.
@@ -33,6 +38,15 @@ pub struct Thread {
     pub sc: u64,
     pub reply: u64,
     pub t: Ref<Tcb>,
+}
+
+/// So many cases, and no file that remembers failures.
+pub fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 /// A booted kernel with its root task.
@@ -589,6 +603,15 @@ impl Rig {
             panic!("not a thread")
         };
         Thread { tcb, sc, reply, t }
+    }
+
+    /// A passive server that waits at an endpoint: its scheduling context is unbound then.
+    #[track_caller]
+    pub fn passive_server(&self, priority: u64, ep: u64) -> Thread {
+        let server = self.thread(priority);
+        self.recv(server.t, ep, server.reply);
+        self.ok(server.sc, InvocationLabel::SchedContextUnbind, &[], &[]);
+        server
     }
 
     #[track_caller]

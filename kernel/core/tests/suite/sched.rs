@@ -171,9 +171,7 @@ fn sched0006_a_server_overruns_by_the_grace_only() {
     for with_handler in [false, true] {
         let rig = Rig::new();
         let ep = rig.make(ObjectType::Endpoint);
-        let server = rig.thread(200);
-        rig.recv(server.t, ep, server.reply);
-        rig.ok(server.sc, L::SchedContextUnbind, &[], &[]);
+        let server = rig.passive_server(200, ep);
         let client = rig.thread(100);
         rig.configure_sc(client.sc, 1_000, 100_000);
         if with_handler {
@@ -209,9 +207,7 @@ fn sched0006_a_server_overruns_by_the_grace_only() {
 fn sched0006_a_debt_of_more_than_a_turn_is_paid() {
     let rig = Rig::new();
     let ep = rig.make(ObjectType::Endpoint);
-    let server = rig.thread(200);
-    rig.recv(server.t, ep, server.reply);
-    rig.ok(server.sc, L::SchedContextUnbind, &[], &[]);
+    let server = rig.passive_server(200, ep);
     let client = rig.thread(100);
     rig.configure_sc(client.sc, 10_000, 10_000);
     rig.call_ep(client.t, ep, &[]);
@@ -243,9 +239,7 @@ fn sched0006_a_debt_of_more_than_a_turn_is_paid() {
 fn sched0007_an_answer_within_the_grace_leaves_the_client_in_debt() {
     let rig = Rig::new();
     let ep = rig.make(ObjectType::Endpoint);
-    let server = rig.thread(200);
-    rig.recv(server.t, ep, server.reply);
-    rig.ok(server.sc, L::SchedContextUnbind, &[], &[]);
+    let server = rig.passive_server(200, ep);
     let client = rig.thread(100);
     rig.configure_sc(client.sc, 1_000, 10_000);
     rig.call_ep(client.t, ep, &[]);

@@ -5,7 +5,7 @@
 mod life;
 mod registers;
 
-use crate::rig::{Rig, Thread};
+use crate::rig::{READ_WRITE, Rig, Thread, cases};
 use partita_abi::{
     CapRights, ErrorCode as E, GuestExit, InvocationLabel as L, ObjectType, ReplyAction, badge,
     init_cnode, limits, vcpu_register as register,
@@ -18,7 +18,6 @@ use partita_kernel_core::vcpu::{STOLEN_NOTE, Vcpu, lpcr, msr, segment};
 const ID: u64 = 3;
 const WRITE_REPLY: u64 = CapRights::WRITE.0 | CapRights::GRANT_REPLY.0;
 const H_CEDE: u64 = 0xe0;
-const READ_WRITE: u64 = CapRights::READ.0 | CapRights::WRITE.0;
 const PC: u64 = 0x1000;
 const WINDOW: u64 = 0x100_8000;
 
@@ -39,26 +38,12 @@ struct Guest {
 impl Guest {
     fn new() -> Guest {
         let rig = Rig::new();
-        let gspace = rig.make(ObjectType::GSpace);
-        rig.ok(
-            init_cnode::LPID_CONTROL as u64,
-            L::LPIDControlAssign,
-            &[],
-            &[gspace],
-        );
-        let hpt = rig.make_many(ObjectType::Hpt, 18, 1);
-        let gfns = rig.make_many(ObjectType::HptGfns, 16, 1);
-        rig.ok(hpt, L::HPTBind, &[12], &[gspace, gfns]);
-        for _ in 0..2 {
-            let table = rig.make(ObjectType::GPageTable);
-            rig.ok(table, L::GPageTableMap, &[0, 0], &[gspace]);
-        }
-        let page = rig.make(ObjectType::Frame4K);
-        rig.ok(page, L::PageMap, &[0, READ_WRITE, 0], &[gspace]);
+        let gspace = rig.gspace();
+        let (hpt, _) = rig.hpt(gspace);
+        rig.gpage_tables(gspace);
+        let page = rig.guest_page(gspace, 0);
         let ep = rig.make(ObjectType::Endpoint);
-        let server = rig.thread(200);
-        rig.recv(server.t, ep, server.reply);
-        rig.ok(server.sc, L::SchedContextUnbind, &[], &[]);
+        let server = rig.passive_server(200, ep);
         let parent = rig.mint(ep, WRITE_REPLY, badge::FAULT | ID);
         let tcb = rig.make(ObjectType::Tcb);
         let sc = rig.make(ObjectType::SchedContext);
@@ -181,16 +166,10 @@ impl Guest {
 
     /// Views of the page at 0, mapped into the root task at [`WINDOW`] and the pages behind it.
     fn views<const N: usize>(&self) -> [u64; N] {
-        let root = init_cnode::CNODE as u64;
         let vspace = init_cnode::VSPACE as u64;
-        for _ in 0..3 {
-            let table = self.rig.make(ObjectType::PageTable);
-            self.rig.ok(table, L::PageTableMap, &[WINDOW, 0], &[vspace]);
-        }
+        self.rig.own_page_tables(WINDOW);
         std::array::from_fn(|i| {
-            let view = self.rig.fresh();
-            let make = [view, 64, READ_WRITE];
-            self.rig.ok(self.gspace, L::GSpaceMakeView, &make, &[root]);
+            let view = self.rig.view(self.gspace);
             let at = WINDOW + 0x1000 * i as u64;
             self.rig.ok(view, L::ViewMap, &[0, at, 0], &[vspace]);
             view
@@ -569,7 +548,7 @@ fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
 
     /// Kick and Resume are latched, a pause is told once and nothing runs in it, an event wakes: against a model.
     #[test]

@@ -24,10 +24,7 @@ struct Space {
 fn space(rig: &Rig) -> Space {
     let vspace = rig.make(ObjectType::VSpace);
     rig.ok(POOL, L::ASIDPoolAssign, &[], &[vspace]);
-    let tables = [(); 3].map(|()| rig.make(ObjectType::PageTable));
-    for table in tables {
-        rig.ok(table, L::PageTableMap, &[VADDR, 0], &[vspace]);
-    }
+    let tables = rig.page_tables(vspace, VADDR);
     Space { vspace, tables }
 }
 
@@ -543,10 +540,7 @@ fn a_deleted_pool_leaves_its_spaces_dead() {
     let (memory, pool) = second_pool(&rig);
     let vspace = rig.make(ObjectType::VSpace);
     rig.ok(pool, L::ASIDPoolAssign, &[], &[vspace]);
-    let tables = [(); 3].map(|()| rig.make(ObjectType::PageTable));
-    for table in tables {
-        rig.ok(table, L::PageTableMap, &[VADDR, 0], &[vspace]);
-    }
+    let tables = rig.page_tables(vspace, VADDR);
     let frame = rig.make(ObjectType::Frame4K);
     rig.ok(frame, L::PageMap, &[VADDR, RW, 0], &[vspace]);
     let th = rig.thread(50);

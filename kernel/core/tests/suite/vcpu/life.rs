@@ -2,9 +2,9 @@
 //! What a vCPU is made of comes and goes in any order: VCPU, thread, time, guest, views and pages. Whatever happens, nothing
 //! remembers what is gone (`invariants`).
 
-use super::{READ_WRITE, WINDOW, WRITE_REPLY};
+use super::{WINDOW, WRITE_REPLY};
 use crate::invariants::check;
-use crate::rig::{Rig, Thread};
+use crate::rig::{HPT_ORDER, READ_WRITE, Rig, Thread, cases};
 use partita_abi::{InvocationLabel as L, ObjectType, ReplyAction, badge, init_cnode, syscall};
 use partita_kernel_core::cap::Cap;
 use partita_kernel_core::object::thread_kind;
@@ -16,33 +16,15 @@ const VSPACE: u64 = init_cnode::VSPACE as u64;
 const AUTHORITY: u64 = init_cnode::TCB as u64;
 
 /// Two of each kind; every number is 0 or 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    Gspace,
-    Hpt,
-    Gfns,
-    Frame,
-    View,
-    Tcb,
-    Vcpu,
-    Sc,
-    Notification,
-    Server,
+macro_rules! kinds {
+    ($($kind:ident)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        enum Kind { $($kind),* }
+        use Kind::*;
+        const KINDS: &[Kind] = &[$($kind),*];
+    };
 }
-use Kind::*;
-
-const KINDS: [Kind; 10] = [
-    Gspace,
-    Hpt,
-    Gfns,
-    Frame,
-    View,
-    Tcb,
-    Vcpu,
-    Sc,
-    Notification,
-    Server,
-];
+kinds!(Gspace Hpt Gfns Frame View Tcb Vcpu Sc Notification Server);
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -111,19 +93,16 @@ struct Game {
 impl Game {
     fn new() -> Game {
         let rig = Rig::with_memory(32 << 20);
-        for _ in 0..3 {
-            let table = rig.make(ObjectType::PageTable);
-            rig.ok(table, L::PageTableMap, &[WINDOW, 0], &[VSPACE]);
-        }
+        rig.own_page_tables(WINDOW);
         let ep = rig.make(ObjectType::Endpoint);
-        let servers = [0; 2].map(|_| server(&rig, ep));
+        let servers = [0; 2].map(|_| rig.passive_server(200, ep));
         let mut game = Game {
-            slots: KINDS.map(|_| [0; 2]).to_vec(),
+            slots: vec![[0; 2]; KINDS.len()],
             rig,
             ep,
             servers,
         };
-        for kind in KINDS {
+        for &kind in KINDS {
             for n in 0..2 {
                 game.make(kind, n);
             }
@@ -157,17 +136,12 @@ impl Game {
         let rig = &self.rig;
         self.slots[kind as usize][n] = match kind {
             Gspace => {
-                let gspace = rig.make(ObjectType::GSpace);
-                let control = init_cnode::LPID_CONTROL as u64;
-                rig.ok(control, L::LPIDControlAssign, &[], &[gspace]);
-                for _ in 0..2 {
-                    let table = rig.make(ObjectType::GPageTable);
-                    rig.ok(table, L::GPageTableMap, &[0, 0], &[gspace]);
-                }
+                let gspace = rig.gspace();
+                rig.gpage_tables(gspace);
                 gspace
             }
-            Hpt => rig.make_many(ObjectType::Hpt, 18, 1),
-            Gfns => rig.make_many(ObjectType::HptGfns, 16, 1),
+            Hpt => rig.make_many(ObjectType::Hpt, HPT_ORDER, 1),
+            Gfns => rig.make_many(ObjectType::HptGfns, HPT_ORDER - 2, 1),
             Frame => rig.make(ObjectType::Frame4K),
             View => {
                 let view = rig.fresh();
@@ -192,7 +166,7 @@ impl Game {
             }
             Notification => rig.make(ObjectType::Notification),
             Server => {
-                self.servers[n] = server(rig, self.ep);
+                self.servers[n] = rig.passive_server(200, self.ep);
                 self.servers[n].tcb
             }
         };
@@ -242,16 +216,8 @@ impl Game {
     }
 }
 
-/// A passive server that waits.
-fn server(rig: &Rig, ep: u64) -> Thread {
-    let server = rig.thread(200);
-    rig.recv(server.t, ep, server.reply);
-    let _ = rig.invoke(server.sc, L::SchedContextUnbind, &[], &[]);
-    server
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(40))]
 
     #[test]
     fn vcpu0140_nothing_remembers_what_is_gone(steps in prop::collection::vec(step(), 10..60)) {

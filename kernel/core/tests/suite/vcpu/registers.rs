@@ -3,6 +3,7 @@
 //! answers to exits, against a model: each register keeps what may be in it, and no other one changes.
 
 use super::{Guest, PC};
+use crate::rig::cases;
 use partita_abi::{
     ErrorCode as E, GuestExit, InvocationLabel as L, IpcBufferLayout, ReplyAction,
     address_space as space, syscall, vcpu_register as register,
@@ -317,7 +318,7 @@ fn vcpu0133_no_more_registers_are_read_than_a_message_has() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn vcpu0132_registers_change_and_show_as_their_filters_say(steps in vec(step(), 1..16)) {
