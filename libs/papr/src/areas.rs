@@ -92,28 +92,6 @@ pub struct Vpa {
     _reserved_220: [u8; 96],
 }
 
-/// Head of an SLB shadow buffer; entries follow at 16 + 16 i.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub struct SlbShadowHeader {
-    /// 0x00 entries that persist.
-    pub persistent: U32,
-    /// 0x04 length of the buffer in bytes.
-    pub size: U32,
-    /// 0x08 reserved.
-    pub reserved: U64,
-}
-
-/// An entry of an SLB shadow buffer.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub struct SlbShadowEntry {
-    /// ESID word.
-    pub esid: U64,
-    /// VSID word.
-    pub vsid: U64,
-}
-
 /// An entry of the dispatch trace log, 48 bytes.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -184,8 +162,6 @@ mod tests {
         assert_eq!(size_of::<DtlEntry>(), DTL_ENTRY_SIZE);
         assert_eq!(offset_of!(DtlEntry, timebase), 16);
         assert_eq!(offset_of!(DtlEntry, srr1), 40);
-        assert_eq!(size_of::<SlbShadowHeader>(), 16);
-        assert_eq!(size_of::<SlbShadowEntry>(), 16);
     }
 
     /// S0.8

@@ -35,59 +35,29 @@ pub struct SegmentPageSize<'a> {
     pub pages: &'a [(u32, u32)],
 }
 
+const SEGMENTS_4K: SegmentPageSize<'static> = SegmentPageSize {
+    shift: 12,
+    slb_encoding: 0,
+    pages: &[(12, 0)],
+};
+const SEGMENTS_64K: SegmentPageSize<'static> = SegmentPageSize {
+    shift: 16,
+    slb_encoding: 0x110,
+    pages: &[(16, 1)],
+};
+const SEGMENTS_16M: SegmentPageSize<'static> = SegmentPageSize {
+    shift: 24,
+    slb_encoding: 0x100,
+    pages: &[(24, 0)],
+};
+
 /// 4 KiB and 64 KiB pages.
-pub const PAGES_UP_TO_64K: &[SegmentPageSize<'static>] = &[
-    SegmentPageSize {
-        shift: 12,
-        slb_encoding: 0,
-        pages: &[(12, 0)],
-    },
-    SegmentPageSize {
-        shift: 16,
-        slb_encoding: 0x110,
-        pages: &[(16, 1)],
-    },
-];
+pub const PAGES_UP_TO_64K: &[SegmentPageSize<'static>] = &[SEGMENTS_4K, SEGMENTS_64K];
 
 /// 4 KiB, 64 KiB and 16 MiB pages, each alone in its segments. Pages of 16 MiB among smaller ones (SPEC 3.5) can be entered,
 /// too; they are not offered, since a guest that has them makes every large piece of its programs' memory of them.
-pub const PAGES_64K_AND_16M: &[SegmentPageSize<'static>] = &[
-    SegmentPageSize {
-        shift: 12,
-        slb_encoding: 0,
-        pages: &[(12, 0)],
-    },
-    SegmentPageSize {
-        shift: 16,
-        slb_encoding: 0x110,
-        pages: &[(16, 1)],
-    },
-    SegmentPageSize {
-        shift: 24,
-        slb_encoding: 0x100,
-        pages: &[(24, 0)],
-    },
-];
-
-/// The same and 16 MiB pages, also in smaller segments; right only if every slot is backed so
-/// (finding C3).
-pub const PAGES_UP_TO_16M: &[SegmentPageSize<'static>] = &[
-    SegmentPageSize {
-        shift: 12,
-        slb_encoding: 0,
-        pages: &[(12, 0), (16, 7), (24, 0x38)],
-    },
-    SegmentPageSize {
-        shift: 16,
-        slb_encoding: 0x110,
-        pages: &[(16, 1), (24, 8)],
-    },
-    SegmentPageSize {
-        shift: 24,
-        slb_encoding: 0x100,
-        pages: &[(24, 0)],
-    },
-];
+pub const PAGES_64K_AND_16M: &[SegmentPageSize<'static>] =
+    &[SEGMENTS_4K, SEGMENTS_64K, SEGMENTS_16M];
 
 /// What the tree says.
 #[derive(Clone, Copy, Debug)]

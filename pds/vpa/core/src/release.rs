@@ -2,7 +2,7 @@
 //! Taking areas away, the dirty log, and reading an SLB shadow.
 
 use crate::areas::{Area, VcpuId, page_of};
-use crate::limits::{BATCH, offset_of_gpa};
+use crate::limits::BATCH;
 use crate::server::{Pages, Progress, Server};
 use crate::traits::{EntryState, GuestMemory, Kernel};
 use crate::update::Target;
@@ -115,26 +115,5 @@ impl<'a, M: GuestMemory, K: Kernel> Server<'a, M, K> {
         } else {
             Progress::Done
         }
-    }
-
-    /// Entry `index` of the vCPU's SLB shadow (ESID word, VSID word), if it is registered, viewed
-    /// here and long enough (SPEC 3.2). For rebuilding an SLB that was lost.
-    pub fn slb_shadow(&self, vcpu: VcpuId, index: u32) -> Option<(u64, u64)> {
-        let target = self.target(vcpu)?;
-        let gpa = target.pinned(Area::SlbShadow);
-        let page = page_of(gpa)?;
-        let len = target
-            .state(Area::SlbShadow)
-            .pinned_len
-            .load(Ordering::Relaxed);
-        let at = 16 * (u64::from(index) + 1);
-        if target.views.get(Area::SlbShadow) != Some(page) || at + 16 > len {
-            return None;
-        }
-        let (view, offset) = (target.view(Area::SlbShadow), offset_of_gpa(gpa) + at);
-        Some((
-            self.memory.read_u64(view, offset),
-            self.memory.read_u64(view, offset + 8),
-        ))
     }
 }

@@ -18,8 +18,6 @@ pub enum Dispatch {
     Ceded,
     /// It had been preempted.
     Preempted,
-    /// It had waited for a page.
-    Faulted,
 }
 
 impl Dispatch {
@@ -29,7 +27,6 @@ impl Dispatch {
         match self {
             Dispatch::Ceded => areas::DTL_LOG_CEDE,
             Dispatch::Preempted => areas::DTL_LOG_PREEMPT,
-            Dispatch::Faulted => areas::DTL_LOG_FAULT,
         }
     }
 }

@@ -58,7 +58,7 @@ fn address() -> impl Strategy<Value = u64> {
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
-    (any::<[u64; 4]>(), any::<u16>(), 0..4u8).prop_map(|(words, processor, dispatch)| Entry {
+    (any::<[u64; 4]>(), any::<u16>(), 0..3u8).prop_map(|(words, processor, dispatch)| Entry {
         timebase: words[0],
         pc: words[1],
         msr: words[2],
@@ -67,8 +67,7 @@ fn entry() -> impl Strategy<Value = Entry> {
         dispatch: match dispatch {
             0 => None,
             1 => Some(Dispatch::Ceded),
-            2 => Some(Dispatch::Preempted),
-            _ => Some(Dispatch::Faulted),
+            _ => Some(Dispatch::Preempted),
         },
     })
 }

@@ -446,7 +446,7 @@ fn s0_17_the_largest_log_fills_its_page_and_no_more() {
     register_all(&machine, &mut server, CALLER);
     machine.write(VPA + 0xb8, 1, 7);
     for n in 0..200 {
-        let dispatch = [Dispatch::Ceded, Dispatch::Preempted, Dispatch::Faulted][n as usize % 3];
+        let dispatch = [Dispatch::Ceded, Dispatch::Preempted][n as usize % 2];
         server.entry(
             CALLER,
             &Entry {

@@ -316,20 +316,3 @@ fn two_instances_never_change_one_vcpu_at_a_time() {
             .any(|(instance, _)| *instance == 1)
     );
 }
-
-#[test]
-fn slb_shadow_entries_can_be_read() {
-    let machine = Machine::new();
-    let mut server = machine.instance(0);
-    register_all(&machine, &mut server, CALLER);
-    machine.write(SLB + 16 + 32, 8, 0xc000_0000_0800_0002);
-    machine.write(SLB + 16 + 40, 8, 0x4000);
-    assert_eq!(
-        server.slb_shadow(CALLER, 2),
-        Some((0xc000_0000_0800_0002, 0x4000))
-    );
-    assert_eq!(server.slb_shadow(CALLER, 6), Some((0, 0)));
-    assert_eq!(server.slb_shadow(CALLER, 7), None);
-    assert_eq!(server.slb_shadow(CALLER, u32::MAX), None);
-    assert_eq!(server.slb_shadow(OTHER, 0), None);
-}
