@@ -141,6 +141,7 @@ impl Elf {
     /// [`Error::Elf`].
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Elf, Error> {
         let fail = |problem| Error::Elf {
+            place: None,
             file: file.into(),
             problem,
         };
@@ -235,6 +236,7 @@ impl Elf {
     /// This file's error.
     pub fn error(&self, problem: ElfProblem) -> Error {
         Error::Elf {
+            place: None,
             file: self.file.clone(),
             problem,
         }

@@ -31,6 +31,8 @@ pub enum Error {
     },
     #[error("{}: named for two outputs", .0.display())]
     SameOutput(PathBuf),
+    #[error("{}: named for an output, but it is an input", .0.display())]
+    OutputIsInput(PathBuf),
     #[error("no SDK: give --sdk DIR or set MICROKIT_SDK")]
     NoSdk,
     #[error("{place}{what} '{name}' is in none of the search paths ({searched})")]
@@ -42,8 +44,13 @@ pub enum Error {
     },
     #[error(transparent)]
     Sdf(#[from] SdfError),
-    #[error("{file}: {problem}")]
-    Elf { file: String, problem: ElfProblem },
+    #[error("{}{file}: {problem}", place.as_ref().map(Place::to_string).unwrap_or_default())]
+    Elf {
+        /// Where the system description asks for the program or what it lacks.
+        place: Option<Place>,
+        file: String,
+        problem: ElfProblem,
+    },
     #[error(
         "the system needs more memory than the board has: no room for {name} ({count} of {bytes:#x} bytes each); {needed:#x} bytes are needed, {free:#x} are free"
     )]
@@ -78,4 +85,19 @@ pub enum Error {
     NameClash(String),
     #[error("the specification cannot be encoded: {0}")]
     Encode(String),
+}
+
+impl Error {
+    /// The same error of a program, with the place that asks for what is wrong.
+    #[must_use]
+    pub fn at(self, place: &Place) -> Error {
+        match self {
+            Error::Elf { file, problem, .. } => Error::Elf {
+                place: Some(place.clone()),
+                file,
+                problem,
+            },
+            other => other,
+        }
+    }
 }

@@ -44,6 +44,11 @@ impl Files {
         }
     }
 
+    /// Paths of all files that were read.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.read.keys().map(PathBuf::as_path)
+    }
+
     /// Finds and reads a file; `what` names its role in messages, `place` where it is asked for.
     ///
     /// # Errors

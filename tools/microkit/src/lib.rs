@@ -64,12 +64,10 @@ pub struct Sdk {
     pub monitor: Elf,
 }
 
-/// Folder of a board's and configuration's programs in an SDK.
-pub fn sdk_folder(sdk: &Path, board: &Board, config: &Config) -> PathBuf {
-    sdk.join("board")
-        .join(&board.name)
-        .join(&config.name)
-        .join("elf")
+/// Files of a board's and configuration's programs in an SDK: kernel, initialiser, monitor.
+pub fn sdk_programs(sdk: &Path, board: &Board, config: &Config) -> [PathBuf; 3] {
+    let folder = sdk.join("board").join(&board.name).join(&config.name);
+    ["kernel", "initialiser", "monitor"].map(|name| folder.join(format!("elf/{name}.elf")))
 }
 
 fn read_elf(path: &Path) -> Result<Elf, Error> {
@@ -81,7 +79,8 @@ fn read_elf(path: &Path) -> Result<Elf, Error> {
 /// # Errors
 /// It is not there or not for this machine.
 pub fn read_kernel(sdk: &Path, board: &Board, config: &Config) -> Result<Elf, Error> {
-    read_elf(&sdk_folder(sdk, board, config).join("kernel.elf"))
+    let [kernel, ..] = sdk_programs(sdk, board, config);
+    read_elf(&kernel)
 }
 
 impl Sdk {
@@ -90,11 +89,11 @@ impl Sdk {
     /// # Errors
     /// One is not there or not for this machine.
     pub fn read(sdk: &Path, board: &Board, config: &Config) -> Result<Sdk, Error> {
-        let folder = sdk_folder(sdk, board, config);
+        let [kernel, initialiser, monitor] = sdk_programs(sdk, board, config);
         Ok(Sdk {
-            kernel: read_elf(&folder.join("kernel.elf"))?,
-            initialiser: read_elf(&folder.join("initialiser.elf"))?,
-            monitor: read_elf(&folder.join("monitor.elf"))?,
+            kernel: read_elf(&kernel)?,
+            initialiser: read_elf(&initialiser)?,
+            monitor: read_elf(&monitor)?,
         })
     }
 }
@@ -129,6 +128,8 @@ pub struct Output {
     pub capdl: String,
     /// Things that are allowed but probably not meant.
     pub warnings: Vec<String>,
+    /// Files that the description names: they were read.
+    pub inputs: Vec<PathBuf>,
 }
 
 /// Builds the image of a system.
@@ -169,7 +170,11 @@ pub fn build(request: &Request<'_>) -> Result<Output, Error> {
         list.push(symbols::of_monitor(&system, &spaces));
         list
     };
-    let plan = Plan::new(&mut programs, &patches(&regions), &regions)?;
+    let variables = patches(&regions);
+    for ((pd, elf), variables) in system.pds.iter().zip(&programs).zip(&variables) {
+        symbols::check(pd, elf, variables)?;
+    }
+    let plan = Plan::new(&mut programs, &variables, &regions)?;
     let layout = |spec_size| {
         Layout::new(
             board,
@@ -240,15 +245,19 @@ pub fn build(request: &Request<'_>) -> Result<Output, Error> {
         capdl_json: capdl::json::write(&model),
         capdl: capdl::text::write(&model),
         warnings,
+        inputs: files.paths().map(Path::to_path_buf).collect(),
     })
 }
 
 fn load_program(files: &mut Files, pd: &sdf::ProtectionDomain) -> Result<Elf, Error> {
-    let found = files.find(&pd.place, "program image", &pd.program)?;
-    let mut elf = Elf::parse(&found.path.display().to_string(), &found.bytes)?;
+    let place = &pd.program_place;
+    let mut load = |what, path| {
+        let found = files.find(place, what, path)?;
+        Elf::parse(&found.path.display().to_string(), &found.bytes).map_err(|e| e.at(place))
+    };
+    let mut elf = load("program image", &pd.program)?;
     if let Some(path) = &pd.program_for_symbols {
-        let found = files.find(&pd.place, "program image for symbols", path)?;
-        elf.symbols = Elf::parse(&found.path.display().to_string(), &found.bytes)?.symbols;
+        elf.symbols = load("program image for symbols", path)?.symbols;
     }
     Ok(elf)
 }

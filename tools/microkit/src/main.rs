@@ -6,7 +6,7 @@ use microkit_tool::elf::Elf;
 use microkit_tool::output::write_all;
 use microkit_tool::{
     Board, Config, DEFAULT_ROOT_CNODE_BITS, Error, Request, Sdk, build, files, pack_root_task,
-    read_kernel, sdf,
+    read_kernel, sdf, sdk_programs,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -104,7 +104,8 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         let root = Elf::parse(&path.display().to_string(), &files::read(path)?)?;
         let bits = arguments.root_cnode_bits;
         let image = pack_root_task(&kernel, &root, &board, bits, &[], &[], &[])?;
-        return write_all(&[(&arguments.output, &image)]);
+        let [kernel, ..] = sdk_programs(sdk, &board, &config);
+        return write_all(&[(&arguments.output, &image)], &[kernel, path.clone()]);
     }
     let Some(file) = &arguments.system else {
         return Ok(());
@@ -131,5 +132,8 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     ] {
         list.extend(path.as_deref().map(|path| (path, text.as_bytes())));
     }
-    write_all(&list)
+    let mut inputs = output.inputs;
+    inputs.push(file.clone());
+    inputs.extend(sdk_programs(sdk, &board, &config));
+    write_all(&list, &inputs)
 }

@@ -35,11 +35,18 @@ fn identity(path: &Path) -> PathBuf {
     folder.join(path.file_name().unwrap_or_default())
 }
 
-/// Refuses what would fail after the first file is in its place.
-fn check(list: &[Output<'_>]) -> Result<(), Error> {
+/// Refuses what would fail after the first file is in its place, and what would overwrite an input.
+fn check(list: &[Output<'_>], inputs: &[PathBuf]) -> Result<(), Error> {
     for (i, (path, _)) in list.iter().enumerate() {
         if path.is_dir() {
             return Err(failed(path, ErrorKind::IsADirectory.into()));
+        }
+        let is_output = |input: &PathBuf| match (input.canonicalize(), path.canonicalize()) {
+            (Ok(input), Ok(path)) => input == path && path.is_file(),
+            _ => false,
+        };
+        if inputs.iter().any(is_output) {
+            return Err(Error::OutputIsInput((*path).into()));
         }
         let same = |(other, _): &Output<'_>| identity(other) == identity(path);
         if list[..i].iter().any(same) && !is_special(path) {
@@ -50,12 +57,13 @@ fn check(list: &[Output<'_>]) -> Result<(), Error> {
 }
 
 /// Writes each file beside its place, then moves all of them there: no half-written output, and what
-/// was there before stays if anything fails. Devices, pipes and links are written last.
+/// was there before stays if anything fails. Devices, pipes and links are written last. None may be
+/// one of `inputs`.
 ///
 /// # Errors
-/// [`Error::Write`], [`Error::SameOutput`].
-pub fn write_all(list: &[Output<'_>]) -> Result<(), Error> {
-    check(list)?;
+/// [`Error::Write`], [`Error::SameOutput`], [`Error::OutputIsInput`].
+pub fn write_all(list: &[Output<'_>], inputs: &[PathBuf]) -> Result<(), Error> {
+    check(list, inputs)?;
     let (special, files): (Vec<_>, Vec<_>) = list.iter().partition(|(path, _)| is_special(path));
     let write = |(path, bytes): &Output<'_>| std::fs::write(temporary(path), bytes);
     let place = |(path, _): &Output<'_>| std::fs::rename(temporary(path), path);

@@ -5,7 +5,7 @@
 use crate::elf::Elf;
 use crate::error::Error;
 use crate::regions::Region;
-use crate::sdf::{SetVarValue, System};
+use crate::sdf::{ProtectionDomain, SetVarValue, System};
 use crate::spaces::Spaces;
 use partita_abi::microkit;
 
@@ -76,6 +76,21 @@ pub fn of_monitor(system: &System, spaces: &[Spaces]) -> Vec<Patch> {
         ("pd_names".into(), names),
         ("pd_stack_bottom_addrs".into(), stacks),
     ]
+}
+
+/// Looks for the variables in a domain's program.
+///
+/// # Errors
+/// It lacks one, or has one of another size: with the place that asks for it.
+pub fn check(pd: &ProtectionDomain, elf: &Elf, patches: &[Patch]) -> Result<(), Error> {
+    for (name, value) in patches {
+        let setvar = pd.setvars.iter().find(|setvar| setvar.symbol == *name);
+        let place = setvar.map_or(&pd.program_place, |setvar| &setvar.place);
+        let symbol = elf.symbol(name, value.len() as u64);
+        let segment = symbol.and_then(|symbol| elf.segment_of(name, symbol));
+        segment.map_err(|error| error.at(place))?;
+    }
+    Ok(())
 }
 
 /// Writes all of them.

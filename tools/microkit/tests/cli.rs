@@ -89,7 +89,7 @@ fn writes_image_report_and_capabilities() {
 fn fails_with_one_line_and_writes_nothing() {
     let setup = Setup::new("cli-fails");
     let no_program = format!(
-        "microkit: {}:3:5: <protection_domain>: program image 'a.elf' is in none of the search paths",
+        "microkit: {}:4:9: <program_image>: program image 'a.elf' is in none of the search paths",
         hello()
     );
     for (arguments, message) in [
@@ -140,7 +140,7 @@ fn odd_bytes_in_a_description() {
         (
             b"<system><protection_domain name=\"a\"><program_image path=\"a&#10;&#9;b\"/>\
               </protection_domain></system>",
-            "1:9: <protection_domain>: program image 'a\\n\\tb' is in none",
+            "1:37: <program_image>: program image 'a\\n\\tb' is in none",
         ),
     ] {
         setup.fixtures.put("x.system", bytes);
@@ -195,6 +195,42 @@ fn a_failure_leaves_earlier_output_alone() {
         for name in ["loader.img", "report.txt"] {
             assert_eq!(std::fs::read(setup.out.join(name)).unwrap(), b"earlier");
         }
+    }
+}
+
+/// What was read is not overwritten, however it is named.
+#[test]
+fn no_output_overwrites_an_input() {
+    let setup = Setup::new("cli-inputs");
+    let folder = setup.fixtures.folder();
+    let kernel = "../sdk/board/qemu_powernv9/release/elf/kernel.elf";
+    std::fs::copy(hello(), folder.join("hello.system")).unwrap();
+    std::os::unix::fs::symlink("../a.elf", setup.out.join("link")).unwrap();
+    let system = [
+        "../hello.system",
+        "--search-path",
+        &folder.display().to_string(),
+    ]
+    .map(str::to_string);
+    let root = ["--root-task", "../a.elf"].map(str::to_string);
+    for (what, option, output) in [
+        (&system[..], "-o", "../hello.system"),
+        (&system, "-r", "../out/../a.elf"),
+        (&system, "--capdl", "link"),
+        (&system, "--capdl-json", kernel),
+        (&root, "-o", "../a.elf"),
+        (&root, "-o", kernel),
+    ] {
+        let before = std::fs::read(setup.out.join(output)).unwrap();
+        let mut arguments: Vec<_> = what.iter().map(String::as_str).collect();
+        arguments.extend([option, output]);
+        let done = setup.run(&arguments);
+        let text = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{output}: {text}");
+        let message = format!("microkit: {output}: named for an output, but it is an input\n");
+        assert_eq!(text, message);
+        assert!(std::fs::read(setup.out.join(output)).unwrap() == before);
+        assert_eq!(setup.written(), ["link"]);
     }
 }
 

@@ -343,7 +343,8 @@ fn programs_without_what_they_need() {
         (elsewhere, "x.elf: symbol 'microkit_name' is in no segment"),
     ] {
         fixtures.put("x.elf", &program.bytes());
-        assert_eq!(fixtures.build("x.system", text).unwrap_err(), message);
+        let error = fixtures.build("x.system", text).unwrap_err();
+        assert_eq!(error, format!("x.system:1:37: <program_image>: {message}"));
     }
     let board = Board::find("qemu_powernv9").unwrap();
     let kernel = pd().elf("kernel.elf");

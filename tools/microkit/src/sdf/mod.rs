@@ -53,6 +53,8 @@ pub struct ProtectionDomain {
     pub cpu: u32,
     /// Its parent and its id there.
     pub parent: Option<Parent>,
+    /// Where `<program_image>` stands.
+    pub program_place: Place,
     /// `path` of `<program_image>`.
     pub program: String,
     /// `path_for_symbols` of `<program_image>`.

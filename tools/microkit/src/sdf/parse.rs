@@ -306,6 +306,7 @@ impl Parser<'_> {
             stack_size,
             cpu: element.number_in("cpu", 0, cpus)?.unwrap_or(0) as u32,
             parent,
+            program_place: element.place(),
             program: String::new(),
             program_for_symbols: None,
             maps: Vec::new(),
@@ -359,6 +360,7 @@ impl Parser<'_> {
         let element = self.element(node, &["path", "path_for_symbols"])?;
         element.no_children()?;
         let pd = &mut self.system.pds[pd];
+        pd.program_place = element.place();
         pd.program = element.required_text("path")?.into();
         pd.program_for_symbols = element.text("path_for_symbols")?.map(str::to_string);
         Ok(())
