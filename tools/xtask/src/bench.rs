@@ -148,11 +148,7 @@ impl BenchImage {
 pub fn run(workspace: &Workspace, names: &[String], json: Option<&Path>) -> Result<()> {
     let rows = reference::rows(workspace)?;
     if let Some(name) = names.iter().find(|n| !rows.iter().any(|r| r.is_named(n))) {
-        return Err(Error::Unknown {
-            kind: "bench row",
-            name: name.clone(),
-            known: rows.into_iter().map(|r| r.name).collect(),
-        });
+        return Err(reference::unknown(&rows, name));
     }
     let chosen = |name: &str| {
         let row = rows.iter().find(|r| r.name == name);

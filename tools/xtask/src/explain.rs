@@ -41,9 +41,10 @@ const REAL: u64 = 0x0fff_ffff_ffff_ffff;
 pub fn run(workspace: &Workspace, row: &str) -> Result<()> {
     let rows = reference::rows(workspace)?;
     let known = rows.iter().find(|r| r.name == row);
+    let known = known.ok_or_else(|| reference::unknown(&rows, row))?;
     let mut builder = Builder::new(workspace);
     for entry in BenchImage::all(workspace)? {
-        if known.is_some_and(|known| known.group != entry.group) {
+        if known.group != entry.group {
             continue;
         }
         let image = entry.build(workspace, &mut builder)?;
@@ -62,11 +63,8 @@ pub fn run(workspace: &Workspace, row: &str) -> Result<()> {
             return Ok(());
         }
     }
-    Err(Error::Unknown {
-        kind: "bench row",
-        name: row.into(),
-        known: vec![],
-    })
+    let why = format!("bench row `{row}` is not counted by a program that can be followed");
+    Err(Error::Usage(why))
 }
 
 /// The ELF files of an image.

@@ -42,10 +42,12 @@ mod tutorial;
 mod ui;
 mod workspace;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use deps::Need;
 use error::{Error, Result};
 use guest::console::Watch;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 use toolchain::Variant;
@@ -115,7 +117,7 @@ struct TestArgs {
 }
 
 #[derive(Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(subcommand_precedence_over_arg = true)]
 struct BenchArgs {
     /// Rows, groups, or beginnings of rows such as `h-*`; all rows if none is named.
     name: Vec<String>,
@@ -124,6 +126,13 @@ struct BenchArgs {
     json: Option<std::path::PathBuf>,
     #[command(subcommand)]
     verb: Option<BenchVerb>,
+}
+
+impl BenchArgs {
+    /// Whether it says what to measure, or where the figures go.
+    fn measures(&self) -> bool {
+        !self.name.is_empty() || self.json.is_some()
+    }
 }
 
 #[derive(Subcommand)]
@@ -196,8 +205,21 @@ struct BuildArgs {
     system: Vec<String>,
 }
 
+/// Reads a command line. `bench explain` takes nothing of what `bench` does; clap's `args_conflicts_with_subcommands`
+/// would take `explain` for a row where a global option stands before it.
+fn parse(words: impl IntoIterator<Item = OsString>) -> std::result::Result<Cli, clap::Error> {
+    let cli = Cli::try_parse_from(words)?;
+    match &cli.verb {
+        Verb::Bench(args) if args.verb.is_some() && args.measures() => {
+            let why = "`explain ROW` goes without other rows and without --json";
+            Err(Cli::command().error(ErrorKind::ArgumentConflict, why))
+        }
+        _ => Ok(cli),
+    }
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     match go(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -347,4 +369,52 @@ fn build_systems(workspace: &Workspace, args: &BuildArgs, download: bool) -> Res
         builder.system(&system, &variant)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bench(line: &str) -> std::result::Result<BenchArgs, ErrorKind> {
+        let words = ["xtask", "bench"]
+            .into_iter()
+            .chain(line.split_whitespace());
+        match parse(words.map(OsString::from))
+            .map_err(|error| error.kind())?
+            .verb
+        {
+            Verb::Bench(args) => Ok(args),
+            _ => unreachable!("the verb is `bench`"),
+        }
+    }
+
+    #[test]
+    fn explain_is_known_wherever_options_stand() {
+        for line in [
+            "explain h-read",
+            "--no-install explain h-read",
+            "explain --no-install h-read",
+            "explain h-read --no-install",
+        ] {
+            let args = bench(line).unwrap();
+            let Some(BenchVerb::Explain { row }) = args.verb else {
+                panic!("{line}: not explained");
+            };
+            assert_eq!(row, "h-read", "{line}");
+        }
+        for line in ["h-read explain h-enter-4k", "--json x explain h-read"] {
+            assert_eq!(
+                bench(line).err(),
+                Some(ErrorKind::ArgumentConflict),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn rows_are_listed() {
+        let args = bench("h-read --no-install cores --json x").unwrap();
+        assert_eq!(args.name, ["h-read", "cores"]);
+        assert!(args.json.is_some() && args.verb.is_none());
+    }
 }

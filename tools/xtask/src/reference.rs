@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! `benches/reference.toml`: the figures to beat, and the bounds that are set on ours.
 
-use crate::error::{Result, read_toml};
+use crate::error::{Error, Result, read_toml};
 use crate::workspace::Workspace;
 use serde::Deserialize;
 
@@ -117,6 +117,15 @@ pub fn head() -> String {
         "{:<28} {:>11} {:>10} {:>11} {:>8}",
         "", "measured", "bound", "reference", "floor"
     )
+}
+
+/// That no row has this name.
+pub fn unknown(rows: &[Row], name: &str) -> Error {
+    Error::Unknown {
+        kind: "bench row",
+        name: name.into(),
+        known: rows.iter().map(|row| row.name.clone()).collect(),
+    }
 }
 
 #[cfg(test)]
