@@ -328,7 +328,7 @@ fn waits_watched(mut machine: Machine, waits: Waits, log: &Path) -> Result<(Sess
     let socket = folder.join("monitor");
     let listen = format!("unix:{},server=on,wait=off", socket.display());
     machine.extra = vec!["-monitor".into(), listen];
-    let mut session = machine.booted(log)?;
+    let mut session = machine.watched(log)?;
     if machine.favoured {
         session.favour_timers()?;
     }

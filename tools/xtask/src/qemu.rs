@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Running an image on QEMU: at the terminal, or watched.
 //!
-//! QEMU's default BMC stays (power-off needs it), so there is no `-nodefaults`. Every QEMU is
-//! started through `setpriv --pdeathsig`, so that it ends even if this program is killed.
+//! Every QEMU is started through `setpriv --pdeathsig`, so that it ends even if this program is killed.
 
 use crate::build::Image;
 use crate::error::{At, Error, Result, make_folder};
@@ -68,13 +67,6 @@ const BARE: [&str; 9] = [
     "-device",
     "isa-ipmi-bt,bmc=bmc0,irq=10",
 ];
-
-/// What firmware prints last before it enters an image.
-const STARTS_IMAGE: &str = "INIT: Starting kernel";
-/// Silence after which firmware that has not come so far hangs: it prints all the time.
-const FIRMWARE_SILENCE: Duration = Duration::from_secs(20);
-/// How often a machine is started whose firmware hangs.
-const FIRMWARE_TRIES: usize = 3;
 
 /// How lines of QEMU's own begin.
 const COMPLAINS: &str = "qemu-system-ppc64: ";
@@ -171,19 +163,6 @@ impl Machine {
                 seconds: bound.unwrap_or_default().as_secs(),
             }),
         }
-    }
-
-    /// The same as [`Machine::watched`], when firmware has entered the image. With several cores, firmware on QEMU
-    /// sometimes hangs before it does so; then the machine is started again.
-    pub fn booted(&self, log: &Path) -> Result<Session> {
-        for _ in 1..FIRMWARE_TRIES {
-            let mut session = self.watched(log)?;
-            if session.passes_firmware(FIRMWARE_SILENCE) {
-                return Ok(session);
-            }
-            eprintln!("  firmware hangs before it enters the image: QEMU is started again");
-        }
-        self.watched(log)
     }
 
     /// Starts it with its console in our hands and a copy of all output in `log`.
@@ -355,19 +334,6 @@ impl Session {
         false
     }
 
-    /// Waits until firmware has entered the image, or QEMU has ended; false if nothing comes for so long before.
-    fn passes_firmware(&mut self, patience: Duration) -> bool {
-        loop {
-            let event = self.wait(Duration::from_millis(100));
-            if event == Event::End || self.text.contains(STARTS_IMAGE) {
-                return true;
-            }
-            if self.silence() >= patience {
-                return false;
-            }
-        }
-    }
-
     /// Of a favoured machine, puts the thread with the timers before the processors, whom it must interrupt.
     pub fn favour_timers(&mut self) -> Result<()> {
         let id = self.running.child().id().to_string();
@@ -470,25 +436,6 @@ mod tests {
         );
         m.icount = true;
         assert!(crate::process::shell_line(&m.command()).contains("-icount shift=0,sleep=off"));
-    }
-
-    #[test]
-    fn firmware_that_hangs_is_told_apart() {
-        let folder = std::env::temp_dir().join(format!("xtask-firmware-{}", std::process::id()));
-        make_folder(&folder).unwrap();
-        let passes = |script: &str| {
-            let mut command = Command::new("sh");
-            command.args(["-c", script]);
-            command.stdin(Stdio::piped()).stdout(Stdio::piped());
-            let mut session = Session::start(command, &folder.join("log")).unwrap();
-            session.passes_firmware(Duration::from_millis(600))
-        };
-        assert!(passes(
-            "echo '[1,5] INIT: Starting kernel at 0'; exec sleep 9"
-        ));
-        assert!(passes("echo ended"));
-        assert!(!passes("echo '[1,7] HWPROBE: Probing phb4'; exec sleep 9"));
-        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

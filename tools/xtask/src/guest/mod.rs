@@ -378,7 +378,7 @@ fn check_kernel(bytes: &[u8]) -> std::result::Result<(), &'static str> {
 /// Fails with [`Error::GuestStatus`] unless it ends with 0.
 pub fn exec(workspace: &Workspace, machine: &Machine, bound: Option<Duration>) -> Result<()> {
     let log = workspace.target.join("guest/console.log");
-    let session = machine.booted(&log)?;
+    let session = machine.watched(&log)?;
     let bound = bound.unwrap_or(BOUND);
     match console::follow(
         session,

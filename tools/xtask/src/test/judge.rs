@@ -32,7 +32,7 @@ pub fn boot(job: &Job, machine: &Machine, log: &Path) -> (Verdict, String) {
             String::new(),
         )
     };
-    let mut session = match machine.booted(log) {
+    let mut session = match machine.watched(log) {
         Ok(session) => session,
         Err(error) => return broken(error),
     };
