@@ -78,6 +78,7 @@ enum Verb {
     /// Count instructions, against the bounds of benches/reference.toml.
     Bench(BenchArgs),
     /// Measure kernel and PDs, against the bounds of benches/reference.toml.
+    #[command(mut_arg("config", |config| config.default_value("release")))]
     Sizes(VariantArgs),
     /// Make the rustdoc pages and the tables of docs/KERNEL.md.
     Doc {
@@ -409,6 +410,15 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn sizes_are_those_of_what_ships() {
+        let cli = parse(["xtask", "sizes"].map(OsString::from)).unwrap();
+        let Verb::Sizes(args) = cli.verb else {
+            unreachable!("the verb is `sizes`");
+        };
+        assert_eq!(args.config, "release");
     }
 
     #[test]
