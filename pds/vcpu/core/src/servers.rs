@@ -9,11 +9,11 @@ use partita_guest_protocol::memslots::{self, Source, Step};
 use partita_guest_protocol::{Words, answer, channel, hpt, layout, vpa};
 use partita_papr::{HptOrder, PAGE_SHIFT};
 
-/// Ticks of the timebase (512 MHz) that a server may answer "not yet": a second. It waits for an
-/// instance of a server on another core to leave a section of some hundred instructions, and the
-/// longest that such an instance can be without its processor is milliseconds: the turns of the
-/// others of its priority, or its own overrun of a budget (the kernel's grace).
-pub const PATIENCE: u64 = 512_000_000;
+/// Ticks of the timebase (512 MHz) that a server may answer "not yet": ten seconds. It waits for an
+/// instance of a server on another core to leave a section of some hundred instructions; such an
+/// instance can be without its processor for milliseconds (the turns of the others of its priority, or
+/// its own overrun of a budget), and for longer if the machine is a simulation on a busy host.
+pub const PATIENCE: u64 = 10 * 512_000_000;
 
 /// Protected procedure calls, and the time.
 pub trait Calls {
@@ -56,7 +56,7 @@ impl fmt::Display for Failed {
         match self.why {
             Why::Answer { label, word } => write!(f, "answer {label:#x}, {word:#x}"),
             Why::Calls(calls) => write!(f, "no end after {calls} calls"),
-            Why::Late => write!(f, "not ready after a second"),
+            Why::Late => write!(f, "not ready after ten seconds"),
         }
     }
 }

@@ -146,7 +146,7 @@ fn servers_that_are_never_ready_are_left() {
     assert!(servers.calls.get() <= PATIENCE / 1000 + 4);
     assert_eq!(
         unregistered.unwrap_err().to_string(),
-        "vpa: unregister all: not ready after a second"
+        "vpa: unregister all: not ready after ten seconds"
     );
     // One that begins to answer in time is waited for.
     let mut left = 100;
