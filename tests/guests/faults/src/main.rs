@@ -56,6 +56,10 @@ mod program {
             name: "S2.20 entries of the virtual real mode area that are removed come again",
             body: real_mode_entries,
         },
+        Case {
+            name: "5.4 a thousand identical faults in a row: the guest goes on",
+            body: identical_faults,
+        },
     ];
 
     const NOHPTE: u64 = 0x4000_0000;
@@ -271,6 +275,29 @@ mod program {
             check_eq!(read(guest.free[0]), 1234);
             let done = execute(&[0x6000_0000], [round, 0, 0, 0]);
             check_eq!((done.trap, done.gpr[0]), (None, round));
+        }
+        Ok(())
+    }
+
+    /// The server reports them (in debug its line stands in the log).
+    fn identical_faults(guest: &'static Guest) -> Outcome {
+        let ea = guest.free[0];
+        let mut found = None;
+        write(ea, 1234);
+        for index in (0..guest.hpt.entries()).step_by(4) {
+            let words = hypercall(H_READ, [flags::READ_4, index]).words;
+            for (i, pair) in words.as_chunks::<2>().0.iter().enumerate() {
+                if is_vrma(pair[0]) && pair[1] & 0x0fff_ffff_ffff_0000 == ea & !0xffff {
+                    found = Some(index + i as u64);
+                }
+            }
+        }
+        let Some(index) = found else {
+            fail!("no entry for {ea:#x}")
+        };
+        for _ in 0..1100 {
+            check_eq!(hypercall(H_REMOVE, [0, index]).status, H_SUCCESS);
+            check_eq!(read(ea), 1234);
         }
         Ok(())
     }
