@@ -123,7 +123,7 @@ impl Waits {
 #[derive(Debug, PartialEq, Eq)]
 enum Mark<'a> {
     /// `watch NAME: begins`
-    Begins(&'a str),
+    Begins,
     /// `watch NAME: ended: TICKS ticks of N`, N cores at work.
     Ended(&'a str, u64),
 }
@@ -171,7 +171,7 @@ impl Watch {
         let now = self.waits.ticks(&mut self.monitor)?;
         let in_time = start.elapsed() < PAUSE / 2;
         match mark {
-            Mark::Begins(_) => self.begun = in_time.then_some(now),
+            Mark::Begins => self.begun = in_time.then_some(now),
             Mark::Ended(name, ticks) => {
                 if let Some(before) = self.begun.take().filter(|_| in_time) {
                     let seen = self.seen.entry(name.into()).or_default();
@@ -195,7 +195,7 @@ impl Watch {
 fn mark(line: &str) -> Option<Mark<'_>> {
     let (name, what) = line.strip_prefix("watch ")?.split_once(": ")?;
     if what == "begins" {
-        return Some(Mark::Begins(name));
+        return Some(Mark::Begins);
     }
     let (ticks, cores) = what.strip_prefix("ended: ")?.split_once(" ticks of ")?;
     let all = ticks
@@ -264,10 +264,7 @@ mod tests {
 
     #[test]
     fn marks_are_known() {
-        assert_eq!(
-            mark("watch h-enter-2: begins"),
-            Some(Mark::Begins("h-enter-2"))
-        );
+        assert_eq!(mark("watch h-enter-2: begins"), Some(Mark::Begins));
         assert_eq!(
             mark("watch h-enter-2: ended: 700 ticks of 2"),
             Some(Mark::Ended("h-enter-2", 1400))
