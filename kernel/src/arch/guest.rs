@@ -235,7 +235,7 @@ enter_guest:
     b \done
 .endm
 
-// Out of a guest, with everything saved. r0 = 0, r3 = Core, r4 = vector, r5 = [H]SRR1, r14 = VCPU. If it has ways of its
+// Out of a guest, with everything saved. r3 = Core, r4 = vector, r5 = [H]SRR1, r14 = VCPU. If it has ways of its
 // own, it loses its breakpoint, its counters stop, the machine's timebase comes back, and the decrementer's deadline is in
 // that.
 guest_left:
@@ -246,7 +246,8 @@ guest_left:
 exception_from_vcpu:
     bl {kernel_guest_exception}
     b return_to_current
-1:  mtspr {CIABR}, 0
+1:  li 15, 0
+    mtspr {CIABR}, 15
     ld 15, {V_HFSCR}(14)
     andi. 15, 15, {PM}
     beq 2f
