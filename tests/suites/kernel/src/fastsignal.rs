@@ -2,7 +2,7 @@
 //! FASTSIGNAL: every condition under which a signal, a receive, both in one, or the answer to a VM fault must leave
 //! the fast path (kernel/src/arch/signals.rs), and the fast path itself: the meaning is the same.
 
-use crate::support::{call_once, wait_once};
+use crate::support::{call_once, measured, wait_once};
 use core::sync::atomic::{AtomicU64, Ordering};
 use partita_abi::{FaultLabel, syscall};
 use sel4::{CapRights, Error, MessageInfo, arch, cap};
@@ -31,7 +31,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "FASTSIGNAL0006 signal: the woken thread is no better than the running one",
-        body: not_better,
+        body: |kit| measured(kit, not_better),
     },
     Case {
         name: "FASTSIGNAL0007 signal: an empty slot, blocking or not",
@@ -183,7 +183,7 @@ fn nobody(kit: &mut Kit) -> Outcome {
 }
 
 fn not_better(kit: &mut Kit) -> Outcome {
-    // This thread has priority 100.
+    // This thread has priority 100. One of the same priority has its turn when this one's time slice ends.
     for priority in [100, 60] {
         let (thread, _, ntfn) = bound(kit, priority)?;
         bell(kit, ntfn, 2)?.signal();
