@@ -43,9 +43,30 @@ pub enum Step {
     Send(String),
 }
 
+/// A search in output that grows: what has been looked at is not looked at again.
+#[derive(Debug, Default)]
+pub struct Watch {
+    seen: usize,
+}
+
+impl Watch {
+    /// One of `wanted` that has come since the last look, and where it is.
+    pub fn find<'a>(&mut self, wanted: &[&'a str], text: &str) -> Option<(usize, &'a str)> {
+        let longest = wanted.iter().map(|w| w.len()).max()?;
+        // Its beginning may have been there.
+        let from = text.floor_char_boundary(self.seen.saturating_sub(longest));
+        self.seen = text.len();
+        let fresh = &text[from..];
+        wanted
+            .iter()
+            .find_map(|w| Some((from + fresh.find(w)?, *w)))
+    }
+}
+
 /// How far a dialogue has come.
 #[derive(Debug, Default)]
 pub struct Progress {
+    never: Watch,
     step: usize,
     position: usize,
 }
@@ -66,7 +87,8 @@ pub enum Next<'a> {
 impl Progress {
     /// Goes on as far as the console's `text` allows.
     pub fn next<'a>(&mut self, dialogue: &'a Dialogue, text: &str) -> Next<'a> {
-        if let Some(found) = dialogue.never.iter().find(|n| text.contains(n.as_str())) {
+        let never: Vec<_> = dialogue.never.iter().map(String::as_str).collect();
+        if let Some((_, found)) = self.never.find(&never, text) {
             return Next::Forbidden(found);
         }
         while let Some(step) = dialogue.steps.get(self.step) {
@@ -99,6 +121,21 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_watch_sees_what_comes_in_pieces() {
+        let mut watch = Watch::default();
+        assert_eq!(watch.find(&[], "a"), None);
+        let text = "häuser KERNEL|PANIC and BUG:";
+        let at = text.find("KERNEL").unwrap();
+        for end in (0..at + 12).filter(|&end| text.is_char_boundary(end)) {
+            assert_eq!(watch.find(&["BUG:", "KERNEL|PANIC"], &text[..end]), None);
+        }
+        let found = watch.find(&["BUG:", "KERNEL|PANIC"], &text[..at + 12]);
+        assert_eq!(found, Some((at, "KERNEL|PANIC")));
+        let found = watch.find(&["BUG:"], text);
+        assert_eq!(found, Some((text.len() - 4, "BUG:")));
+    }
 
     #[test]
     fn dialogue_goes_in_order() {

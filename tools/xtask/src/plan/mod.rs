@@ -69,7 +69,7 @@
 mod dialogue;
 mod tables;
 
-pub use dialogue::{CommandEnd, Dialogue, Next, Progress};
+pub use dialogue::{CommandEnd, Dialogue, Next, Progress, Watch};
 
 use crate::error::{Error, Result, read_toml};
 use crate::toolchain::Variant;

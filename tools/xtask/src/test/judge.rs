@@ -4,7 +4,7 @@
 use super::last_lines;
 use crate::error::{Error, Result, read};
 use crate::guest::console;
-use crate::plan::{CommandEnd, Dialogue, Job, Next, Progress, Subject};
+use crate::plan::{CommandEnd, Dialogue, Job, Next, Progress, Subject, Watch};
 use crate::protocol::{self, Line, Verdict};
 use crate::qemu::{Event, Machine, Session};
 use crate::snapshot;
@@ -129,12 +129,11 @@ fn judge_command(
 }
 
 /// Why the watch over a console must end, if it must.
-fn overdue(session: &Session, job: &Job) -> Option<String> {
-    if let Some(line) = session
-        .text()
-        .lines()
-        .find(|line| KERNEL_DOWN.iter().any(|down| line.contains(down)))
-    {
+fn overdue(session: &Session, job: &Job, down: &mut Watch) -> Option<String> {
+    let text = session.text();
+    if let Some((at, _)) = down.find(&KERNEL_DOWN, text) {
+        let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+        let line = text[start..].lines().next().unwrap_or_default();
         Some(format!("the kernel is down: {}", line.trim()))
     } else if session.age() > job.timeout {
         Some(format!(
@@ -150,11 +149,12 @@ fn overdue(session: &Session, job: &Job) -> Option<String> {
 
 /// Reads a suite's output up to the end of QEMU; says why, if that does not come.
 fn watch_suite(session: &mut Session, job: &Job) -> Option<String> {
+    let mut down = Watch::default();
     loop {
         if session.wait(TICK) == Event::End {
             return None;
         }
-        if let Some(why) = overdue(session, job) {
+        if let Some(why) = overdue(session, job, &mut down) {
             return Some(why);
         }
         let summary = |l: &str| matches!(protocol::parse(l), Some(Line::Suite { .. }));
@@ -170,10 +170,10 @@ fn watch_system(
     job: &Job,
     dialogue: &Dialogue,
 ) -> std::result::Result<(), String> {
-    let mut progress = Progress::default();
+    let (mut progress, mut down) = (Progress::default(), Watch::default());
     loop {
         let event = session.wait(TICK);
-        if let Some(why) = overdue(session, job) {
+        if let Some(why) = overdue(session, job, &mut down) {
             return Err(format!(
                 "{why}, waiting for {}",
                 progress.waiting_for(dialogue)
